@@ -1,0 +1,69 @@
+"""MiAMix on the CPU: multi-stage augmented mixup inside DataLoader workers, or on NumPy arrays.
+
+`MiAMixCollator` is a `collate_fn` for PyTorch; `MiAMix` mixes NumPy arrays for everybody else. Importing this package
+imports neither torch nor albumentations; the names that need torch load it when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from miamix_cpu.config import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMixConfig
+
+if TYPE_CHECKING:
+    from miamix_cpu.collate import MiAMixCollator
+    from miamix_cpu.epochs import EpochSampler, Indexed, MixSchedule
+    from miamix_cpu.mixer import MiAMix, MixedBatch
+    from miamix_cpu.plan import MixPlan
+    from miamix_cpu.views import TwoViews
+    from miamix_cpu.warm import warmup
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AGMixOptions",
+    "CutMixOptions",
+    "EpochSampler",
+    "FMixOptions",
+    "GridMixOptions",
+    "Indexed",
+    "MiAMix",
+    "MiAMixCollator",
+    "MiAMixConfig",
+    "MixPlan",
+    "MixSchedule",
+    "MixedBatch",
+    "TwoViews",
+    "warmup",
+]
+
+_LAZY = {
+    "MiAMixCollator": "collate",
+    "EpochSampler": "epochs",
+    "Indexed": "epochs",
+    "MixSchedule": "epochs",
+    "MiAMix": "mixer",
+    "MixedBatch": "mixer",
+    "MixPlan": "plan",
+    "TwoViews": "views",
+    "warmup": "warm",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'miamix_cpu' has no attribute {name!r}")
+    import importlib
+
+    try:
+        module = importlib.import_module(f"miamix_cpu.{_LAZY[name]}")
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            raise ImportError(f"miamix_cpu.{name} needs PyTorch: pip install 'miamix_cpu[torch]'") from error
+        raise
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,104 @@
+"""How kernels are compiled: every flag in one place, with its reason.
+
+`kernel` compiles a building block, called from other kernels. `entry` compiles one of the few functions that
+Python calls; it carries all kernels it uses, so it alone is cached on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FLAGS: dict[str, Any] = {
+    # Threads that share a collator run side by side; kernels touch no Python object.
+    "nogil": True,
+    # Fused multiply-add and unsigned zeros only. Not `reassoc`: sums would depend on the vector width. Not
+    # `arcp`: a full smoothing window would be w*w * (1/(w*w)), which is not always 1. Not `nnan`: images may hold NaN.
+    "fastmath": {"contract", "nsz"},
+    # Division by zero gives inf as in NumPy, without a branch in every loop.
+    "error_model": "numpy",
+}
+
+#: Files and folders whose text decides what the compiled code does.
+KERNEL_SOURCES = ("compile.py", "fingerprint.py", "gather.py", "masks", "output.py", "render.py")
+
+
+def kernel(function: F) -> F:
+    """Compile `function` as a building block of an entry."""
+    return numba.njit(**FLAGS)(function)  # type: ignore[no-any-return]
+
+
+def entry(function: F) -> F:
+    """Compile `function` as a function that Python calls, cached on disk where a cache can be had."""
+    dispatcher = numba.njit(**FLAGS)(function)
+    try:
+        dispatcher._cache = _entry_cache(function)
+    except Exception as error:  # no writable place, or another Numba: slower to start, never broken
+        _warn_uncached(error)
+    return dispatcher  # type: ignore[no-any-return]
+
+
+def _entry_cache(function: Callable[..., Any]) -> Any:
+    """Numba's file cache with two repairs.
+
+    Numba looks only at the file of the entry itself, so an edited mask generator would go on running its old
+    code: the digest of all kernel sources is part of the key. And a truncated cache file raises EOFError for
+    ever: here it is emptied and written anew.
+    """
+    from numba.core.caching import FunctionCache
+
+    class EntryCache(FunctionCache):  # type: ignore[misc]
+        def _index_key(self, sig: Any, codegen: Any) -> Any:
+            return (*super()._index_key(sig, codegen), _SOURCES_DIGEST)
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception as error:
+                _warn_uncached(error)
+                try:
+                    self.flush()
+                except Exception:
+                    self.disable()
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            try:
+                super().save_overload(sig, data)
+            except Exception as error:
+                _warn_uncached(error)
+                self.disable()
+
+    return EntryCache(function)
+
+
+def _digest_of_sources() -> str:
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in KERNEL_SOURCES:
+        for path in sorted(folder.glob(f"{name}/*.py")) or [folder / name]:
+            digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
+
+
+_SOURCES_DIGEST = _digest_of_sources()
+_warned = False
+
+
+def _warn_uncached(error: Exception) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"miamix_cpu: Numba's cache could not be used ({type(error).__name__}: {error}); kernels are compiled "
+            "in this process, which takes some seconds. Set NUMBA_CACHE_DIR to a writable folder.",
+            RuntimeWarning,
+            stacklevel=2,
+        )

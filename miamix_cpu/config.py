@@ -1,0 +1,255 @@
+"""What MiAMix does: Table 1 of the paper as the default, validated when made."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real
+
+#: Every mask generator's name, in the order of their codes in a plan.
+METHODS = ("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutMixOptions:
+    """Options of cutmix.
+
+    Parameters
+    ----------
+    inside : bool
+        False: the box's centre is uniform on the image and the border clips the box. True: the box lies inside.
+    minmax : (float, float) or None
+        Sides drawn uniformly from this range of the image's sides, each on its own, the box inside, as in timm's
+        `cutmix_minmax`. The drawn ratio is then replaced by the box's area.
+    """
+
+    inside: bool = False
+    minmax: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_bool("cutmix.inside", self.inside)
+        if self.minmax is not None:
+            low, high = _range("cutmix.minmax", self.minmax)
+            if not 0 <= low <= high <= 1:
+                raise ValueError(f"cutmix.minmax must be 0 <= low <= high <= 1, got {self.minmax!r}")
+            object.__setattr__(self, "minmax", (float(low), float(high)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FMixOptions:
+    """Options of fmix.
+
+    Parameters
+    ----------
+    decay : float
+        Power of the frequency by which amplitudes fall, 0 or more. 3 in the FMix paper.
+    """
+
+    decay: float = 3.0
+
+    def __post_init__(self) -> None:
+        check_real("fmix.decay", self.decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridMixOptions:
+    """Options of gridmix.
+
+    Parameters
+    ----------
+    cells : (int, int)
+        Range, both ends in, from which the number of cells along the shorter side is drawn.
+    pattern : "regular" or "random"
+        "regular": one square hole a cell, its side share sqrt(ratio), random phase. "random": whole cells of an
+        n x n grid, chosen at random.
+    """
+
+    cells: tuple[int, int] = (2, 6)
+    pattern: str = "regular"
+
+    def __post_init__(self) -> None:
+        low, high = _range("gridmix.cells", self.cells)
+        check_integer("gridmix.cells", low, low=1)
+        check_integer("gridmix.cells", high, low=1)
+        if low > high:
+            raise ValueError(f"gridmix.cells must be (low, high) with low <= high, got {self.cells!r}")
+        object.__setattr__(self, "cells", (int(low), int(high)))
+        check_choice("gridmix.pattern", self.pattern, ("regular", "random"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AGMixOptions:
+    """Options of agmix.
+
+    Parameters
+    ----------
+    q_max : float
+        The covariance q is drawn from U(-q_max, q_max), 0 <= q_max < 1. At 0.95 the longer axis is at most 6.2
+        times the shorter; towards 1 the Gaussian degenerates to a line.
+    """
+
+    q_max: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_real("agmix.q_max", self.q_max, high=1.0, below=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiAMixConfig:
+    """Everything that MiAMix can be told; the defaults are the paper's Table 1.
+
+    Parameters
+    ----------
+    alpha : float
+        Concentration of the Dirichlet distribution of the ratios (eq. 9), above 0.
+    k_min, k_max : int
+        The number of layers is uniform on {k_min, .., k_max}; a fixed k is k_min = k_max (Table 5).
+    methods : tuple of str
+        Names out of "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix".
+    weights : tuple of float
+        How often each of `methods` is drawn, relative to the others.
+    p_self : float
+        Probability that a sample is mixed with another view of itself.
+    p_aug : float
+        Probability that a mask of cutmix, fmix or gridmix is rotated and sheared.
+    p_smooth : float
+        Probability, independent of `p_aug`, that such a mask is smoothed by an average filter.
+    merge : "mul" or "sum"
+        How layers are merged: the product of masks (eq. 10), or the clipped sum of holes (eq. 11).
+    lam_from : "merged" or "orig"
+        The label's weight: the mean of the final mask (eq. 12), or 1 - sum of the ratios (Table 7).
+    gauss_scale : "paper" or "area"
+        Standard deviation of gmix and agmix: sqrt(ratio) times the side (eq. 4), or such that the unclipped hole
+        covers `ratio` of the image.
+    second_view : "independent" or "shared"
+        The partner as another random view of it, or as its first view, the one that is mixed in its own right.
+    angle_max : float
+        Masks are rotated by U(-angle_max, angle_max) degrees, 0 to 180.
+    shear_max : float
+        Masks are sheared by U(-shear_max, shear_max), 0 or more.
+    smooth_max : float
+        The largest smoothing window as a share of the shorter side, above 0; windows are odd and at least 3 pixels.
+    cutmix, fmix, gridmix, agmix : CutMixOptions, FMixOptions, GridMixOptions, AGMixOptions
+        The methods' own options.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where a value is of another type or outside what is allowed; the message names the parameter and the value.
+
+    Examples
+    --------
+    >>> MiAMixConfig().weights
+    (2.0, 1.0, 1.0, 1.0, 1.0)
+    >>> MiAMixConfig(k_max=4).replace(merge="sum").k_max
+    4
+    >>> MiAMixConfig.plain("cutmix").p_self
+    0.0
+    """
+
+    alpha: float = 1.0
+    k_min: int = 1
+    k_max: int = 2
+    methods: tuple[str, ...] = ("mixup", "cutmix", "fmix", "gridmix", "agmix")
+    weights: tuple[float, ...] = (2.0, 1.0, 1.0, 1.0, 1.0)
+    p_self: float = 0.10
+    p_aug: float = 0.25
+    p_smooth: float = 0.5
+    merge: str = "mul"
+    lam_from: str = "merged"
+    gauss_scale: str = "paper"
+    second_view: str = "independent"
+    angle_max: float = 180.0
+    shear_max: float = 0.5
+    smooth_max: float = 0.125
+    cutmix: CutMixOptions = field(default_factory=CutMixOptions)
+    fmix: FMixOptions = field(default_factory=FMixOptions)
+    gridmix: GridMixOptions = field(default_factory=GridMixOptions)
+    agmix: AGMixOptions = field(default_factory=AGMixOptions)
+
+    def __post_init__(self) -> None:
+        check_real("alpha", self.alpha, above=True)
+        check_integer("k_min", self.k_min, low=1)
+        check_integer("k_max", self.k_max, low=1)
+        if self.k_min > self.k_max:
+            raise ValueError(f"k_min must be at most k_max={self.k_max}, got {self.k_min}")
+        self._check_methods()
+        for name in ("p_self", "p_aug", "p_smooth"):
+            check_real(name, getattr(self, name), high=1.0)
+        check_choice("merge", self.merge, ("mul", "sum"))
+        check_choice("lam_from", self.lam_from, ("merged", "orig"))
+        check_choice("gauss_scale", self.gauss_scale, ("paper", "area"))
+        check_choice("second_view", self.second_view, ("independent", "shared"))
+        check_real("angle_max", self.angle_max, high=180.0)
+        check_real("shear_max", self.shear_max)
+        check_real("smooth_max", self.smooth_max, above=True)
+        for name, kind in _OPTIONS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
+
+    def _check_methods(self) -> None:
+        if isinstance(self.methods, str):
+            raise TypeError(f"methods must be a tuple of names, got the string {self.methods!r}")
+        methods = tuple(self.methods)
+        if not methods:
+            raise ValueError("methods must name at least one method, got none")
+        for name in methods:
+            check_method(name)
+        if len(set(methods)) < len(methods):
+            raise ValueError(f"methods must differ from each other, got {methods!r}")
+        weights = tuple(self.weights)
+        if len(weights) != len(methods):
+            raise ValueError(f"weights must be one for each of {methods!r}, got {len(weights)}: {weights!r}")
+        for weight in weights:
+            check_real("weights", weight)
+        if sum(weights) == 0:
+            raise ValueError(f"weights must not all be 0, got {weights!r}")
+        object.__setattr__(self, "methods", methods)
+        object.__setattr__(self, "weights", tuple(float(weight) for weight in weights))
+
+    @classmethod
+    def plain(cls, method: str, **changes: Any) -> MiAMixConfig:
+        """The published baseline: one method, one layer, no mask augmentation, one view a sample.
+
+        Parameters
+        ----------
+        method : str
+            One of the methods' names.
+        **changes
+            Fields to set besides, e.g. `alpha=0.2`.
+        """
+        check_method(method)
+        fields: dict[str, Any] = {
+            "methods": (method,), "weights": (1.0,), "k_min": 1, "k_max": 1,
+            "p_self": 0.0, "p_aug": 0.0, "p_smooth": 0.0, "second_view": "shared",
+        }  # fmt: skip
+        return cls(**{**fields, **changes})
+
+    def replace(self, **changes: Any) -> MiAMixConfig:
+        """A copy with some fields changed, validated anew."""
+        return dataclasses.replace(self, **changes)
+
+
+_OPTIONS: dict[str, type] = {
+    "cutmix": CutMixOptions,
+    "fmix": FMixOptions,
+    "gridmix": GridMixOptions,
+    "agmix": AGMixOptions,
+}
+
+
+def check_method(name: Any) -> None:
+    """Raise ValueError, with the nearest name, unless `name` is a method's name."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(str(name).lower(), METHODS, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown method {name!r}, did you mean {near!r}? Methods are {', '.join(METHODS)}")
+
+
+def _range(name: str, value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(isinstance(v, Real) for v in value):
+        raise TypeError(f"{name} must be a pair (low, high), got {value!r}")
+    return value[0], value[1]

@@ -1,0 +1,120 @@
+"""Labels: read from samples, mixed by lam (MiAMix, section 3.2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+_ROUNDING = 1e-5  # by how much a row of soft labels in float32 may miss its bounds
+
+
+def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndarray:
+    """Labels as one array.
+
+    Parameters
+    ----------
+    labels : N integers (Python, NumPy or 0-d tensors), or N vectors (num_classes,) in [0, 1], soft or multi-label
+    num_classes : int
+
+    Returns
+    -------
+    int64 (N,) or float32 (N, num_classes)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the sample, its label, and what is allowed.
+    """
+    array = _stack(labels)
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        wrong = (array < 0) | (array >= num_classes)
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise ValueError(f"label of sample {i} must be in [0, {num_classes - 1}], got {array[i]}")
+        return array.astype(np.int64, copy=False)
+    if array.ndim == 1:
+        if np.isnan(array).any():
+            raise ValueError(f"label of sample {int(np.argmax(np.isnan(array)))} is NaN")
+        raise TypeError(
+            f"label of sample 0 must be an integer class or a vector of {num_classes} values, got {array[0]!r}"
+        )
+    if array.ndim != 2 or array.shape[1] != num_classes:
+        raise ValueError(f"label of sample 0 must have num_classes={num_classes} values, got shape {array.shape[1:]}")
+    vectors = array.astype(np.float32, copy=False)
+    outside = ~((vectors >= -_ROUNDING) & (vectors <= 1 + _ROUNDING)).all(axis=1)
+    if outside.any():
+        i = int(np.argmax(outside))
+        raise ValueError(f"label of sample {i} must have values in [0, 1], got {vectors[i].tolist()}")
+    return vectors
+
+
+def _stack(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """`labels` as one numeric array, (N,) or (N, C)."""
+    if not isinstance(labels, np.ndarray):
+        if not isinstance(labels[0], Integral):
+            labels = [np.asarray(label) for label in labels]
+            shape = labels[0].shape
+            for i, label in enumerate(labels):
+                if label.shape != shape:
+                    raise ValueError(f"label of sample {i} has shape {label.shape}, that of sample 0 {shape}")
+        try:
+            labels = np.asarray(labels)
+        except (ValueError, OverflowError) as error:
+            raise TypeError(f"labels must be integers or vectors of one length: {error}") from error
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(f"labels must be integers or vectors of numbers, got {labels.dtype} (first: {labels[0]!r})")
+    return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+
+
+def soft_targets(
+    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, num_classes: int, label_smoothing: float, out: np.ndarray
+) -> None:
+    """lam * y_i + (1 - lam) * y_partner, smoothed: y * (1 - s) + s / C.
+
+    Written as y_i + (1 - lam) * (y_partner - y_i), so that equal labels give exactly that label, whatever lam is.
+
+    Parameters
+    ----------
+    labels : int64 (N,) or float32 (N, C)
+    partner : int64 (N,)
+    lam : float32 (N,)
+    out : float32 (N, C); overwritten
+
+    Raises
+    ------
+    ValueError
+        Where labels that do not sum to 1 are to be smoothed.
+    """
+    taken = np.float32(1) - lam
+    if labels.ndim == 2:
+        if label_smoothing:
+            check_sums(labels)
+        others = labels[partner]
+        others -= labels
+        others *= taken[:, None]
+        np.add(labels, others, out=out)
+        if label_smoothing:
+            out *= np.float32(1 - label_smoothing)
+            out += np.float32(label_smoothing / num_classes)
+        return
+    rows, others = np.arange(len(labels)), labels[partner]
+    taken = np.where(labels == others, np.float32(0), taken)
+    off = np.float32(label_smoothing / num_classes)
+    on = np.float32(1 - label_smoothing)
+    out[:] = off
+    out[rows, labels] += (np.float32(1) - taken) * on
+    out[rows, others] += taken * on
+
+
+def check_sums(labels: np.ndarray) -> None:
+    """Raise ValueError unless each vector sums to 1: smoothing is not defined for multi-label."""
+    sums = labels.sum(axis=1)
+    wrong = np.abs(sums - 1) > 1e-3
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"label_smoothing needs labels that sum to 1, got {sums[i]:g} for sample {i}; multi-label can't be smoothed"
+        )

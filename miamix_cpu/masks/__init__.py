@@ -1,0 +1,173 @@
+"""Stage 3: mask generators, one file a published method (MiAMix, section 3.2.3).
+
+To add one: write its file, name it in `config.METHODS`, and give it a row in `GENERATORS` and in the two tables of
+calls, `draw_layer` and `fill_hole`, under its code, the index of its name in `METHODS`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from miamix_cpu.compile import entry, kernel
+from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.masks.agmix import draw_agmix
+from miamix_cpu.masks.augment import draw_augmentation, smooth
+from miamix_cpu.masks.cutmix import draw_cutmix, fill_cutmix
+from miamix_cpu.masks.fmix import draw_fmix, fill_fmix, filter_noise, harmonics_of
+from miamix_cpu.masks.gmix import draw_gmix, fill_gaussian
+from miamix_cpu.masks.gridmix import draw_gridmix, fill_gridmix
+from miamix_cpu.masks.mixup import draw_mixup, fill_mixup
+
+__all__ = ["GENERATORS", "OPTIONS", "UNIFORMS", "draw_layers", "fill_hole", "filter_noise", "options_of", "smooth"]
+
+
+class Generator(NamedTuple):
+    """A row of the table of methods."""
+
+    name: str
+    augmentable: bool  # rotated, sheared and smoothed; the paper leaves the others alone
+    paper: str
+
+
+#: In the order of `config.METHODS`: the index is the method's code.
+GENERATORS = (
+    Generator("mixup", False, "Zhang et al., 2018, arXiv:1710.09412"),
+    Generator("cutmix", True, "Yun et al., 2019, arXiv:1905.04899"),
+    Generator("fmix", True, "Harris et al., 2020, arXiv:2002.12047"),
+    Generator("gridmix", True, "Baek, Bang and Shim, 2021, doi:10.1016/j.patcog.2020.107594"),
+    Generator("gmix", False, "MiAMix, 2023, section 2, eq. 3-4, arXiv:2308.02804"),
+    Generator("agmix", False, "MiAMix, 2023, section 3.1, eq. 5-6, arXiv:2308.02804"),
+)
+_AUGMENTABLE = np.array([generator.augmentable for generator in GENERATORS])
+
+#: Uniform numbers a layer: one for the method, five for the augmentation, four for the generator.
+UNIFORMS = 10
+
+#: The configuration as kernels read it.
+OPTIONS = np.dtype(
+    [
+        ("shares", "<f8", (len(GENERATORS),)),  # cumulative weights by code
+        ("p_aug", "<f8"),
+        ("p_smooth", "<f8"),
+        ("angle_max", "<f8"),  # degrees
+        ("shear_max", "<f8"),
+        ("smooth_max", "<f8"),
+        ("cutmix_inside", "?"),
+        ("cutmix_minmax", "?"),
+        ("cutmix_low", "<f8"),
+        ("cutmix_high", "<f8"),
+        ("decay", "<f8"),
+        ("harmonics", "<i8"),  # of an unsheared fmix field, and of a sheared one; -1 for a full FFT
+        ("harmonics_sheared", "<i8"),
+        ("cells_low", "<i8"),
+        ("cells_high", "<i8"),
+        ("cells_random", "?"),
+        ("q_max", "<f8"),
+        ("gauss_area", "?"),
+    ]
+)
+
+
+@functools.lru_cache(maxsize=64)
+def options_of(config: MiAMixConfig, height: int, width: int) -> np.ndarray:
+    """`config` for images of this size as `OPTIONS` (1,)."""
+    options = np.zeros(1, dtype=OPTIONS)
+    weights = dict(zip(config.methods, config.weights, strict=True))
+    shares = np.cumsum([weights.get(generator.name, 0.0) for generator in GENERATORS])
+    low, high = config.cutmix.minmax or (0.0, 0.0)
+    plain, sheared = harmonics_of(height, width, config.fmix.decay, config.shear_max)
+    options[0] = (
+        # Past the last method with a weight no uniform number can reach.
+        np.where(shares == shares[-1], math.inf, shares / shares[-1]),
+        config.p_aug, config.p_smooth, config.angle_max, config.shear_max, config.smooth_max,
+        config.cutmix.inside or config.cutmix.minmax is not None, config.cutmix.minmax is not None, low, high,
+        config.fmix.decay, plain, sheared,
+        *config.gridmix.cells, config.gridmix.pattern == "random",
+        config.agmix.q_max, config.gauss_scale == "area",
+    )  # fmt: skip
+    return options
+
+
+@entry
+def draw_layers(layers: np.ndarray, uniforms: np.ndarray, options: np.ndarray, height: int, width: int) -> int:
+    """Derive every field of the layers from uniform numbers, and lay out the blocks of `coefficients`.
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (L,), zeros but for `sample` and `ratio`; changed
+    uniforms : float64 (L, UNIFORMS), in [0, 1)
+    options : `OPTIONS` (1,)
+    height, width : int, pixels
+
+    Returns
+    -------
+    int
+        How many normal numbers the blocks hold.
+    """
+    total = 0
+    for j in range(layers.size):
+        layer, uniform = layers[j], uniforms[j]
+        method = 0
+        while uniform[0] >= options[0]["shares"][method]:
+            method += 1
+        layer["method"] = method
+        draw_layer(layer, uniform, options[0], height, width)
+        layer["start"] = total
+        total += layer["rows"] * layer["columns"] * (2 if method == 2 and not layer["is_field"] else 1)
+    return total
+
+
+@kernel
+def draw_layer(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
+    """Derive the fields of one layer, whose `method` and `ratio` are known."""
+    method, own = layer["method"], uniform[6:]
+    if _AUGMENTABLE[method]:
+        draw_augmentation(layer, uniform[1:6], options, height, width)
+    if method == 0:
+        draw_mixup(layer, own, options)
+    elif method == 1:
+        draw_cutmix(layer, own, options)
+    elif method == 2:
+        draw_fmix(layer, own, options, height, width)
+    elif method == 3:
+        draw_gridmix(layer, own, options)
+    elif method == 4:
+        draw_gmix(layer, own, options, height, width)
+    elif method == 5:
+        draw_agmix(layer, own, options, height, width)
+
+
+@kernel
+def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any) -> None:
+    """Fill `hole` with what `layer` says, not yet smoothed.
+
+    Parameters
+    ----------
+    hole : float32 (H, W), C-contiguous; overwritten with values in [0, 1]
+    layer : a record of `plan.LAYER`
+    coefficients : float32 (m,), the plan's
+    tables : fmix.make_tables(...), made once a batch
+    """
+    method = layer["method"]
+    if method == 0:
+        fill_mixup(hole, layer["ratio"])
+    elif method == 1:
+        fill_cutmix(
+            hole, layer["cy"], layer["cx"], layer["height"], layer["width"],
+            layer["augmented"], layer["angle"], layer["shear"],
+        )  # fmt: skip
+    elif method == 2:
+        fill_fmix(hole, layer, coefficients, tables)
+    elif method == 3:
+        noise = coefficients[layer["start"] : layer["start"] + layer["rows"] * layer["columns"]]
+        count = math.floor(layer["ratio"] * noise.size + layer["dither"])
+        fill_gridmix(
+            hole, layer["cells"], layer["height"], layer["cy"], layer["cx"], layer["angle"], layer["shear"],
+            noise, min(count, noise.size),
+        )  # fmt: skip
+    elif method == 4 or method == 5:
+        fill_gaussian(hole, layer["cy"], layer["cx"], layer["height"], layer["width"], layer["angle"])

@@ -1,0 +1,234 @@
+"""FMix: the largest pixels of a random field of low frequencies are the hole.
+
+Harris et al., "FMix: Enhancing Mixed Sample Data Augmentation", 2020, arXiv:2002.12047. Gaussian noise on the 2-D
+frequency grid, amplitude 1 / max(f, 1 / max(H, W))^decay, f = sqrt(fy^2 + fx^2) in cycles a pixel; inverse transform;
+the floor(ratio * H * W + dither) largest pixels, ties by index.
+
+What differs from the official code: its noise is indexed by the wrong axis, so that along the width only the constant
+and the first harmonic survive; and its half spectrum has half the power in the fx = 0 column. Here the field is real by
+construction: each pair of frequencies +-f once. Rotation and shear act on the spectrum, S(A^-T f), so the ratio stays
+exact. Amplitudes fall so fast that few harmonics suffice: those above `cutoff` hold less than 1e-4 of the variance.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.compile import kernel
+from miamix_cpu.masks.threshold import choose_largest
+
+#: Beyond this many harmonics along the longer side the field comes from a full FFT.
+MOST_HARMONICS = 32
+
+
+def harmonics_of(height: int, width: int, decay: float, shear_max: float) -> tuple[int, int]:
+    """How many harmonics along the longer side an unsheared and a sheared field need; 0 where a full FFT is due.
+
+    A shear pushes frequencies outwards by at most its larger singular value.
+    """
+    plain = cutoff(height, width, decay)
+    sheared = math.ceil(plain * (math.sqrt(1 + shear_max * shear_max / 4) + shear_max / 2))
+    return (plain if plain <= MOST_HARMONICS else -1), (sheared if sheared <= MOST_HARMONICS else -1)
+
+
+@functools.lru_cache(maxsize=64)
+def cutoff(height: int, width: int, decay: float) -> int:
+    """The smallest K, periods over the longer side, such that harmonics above it hold under 1e-4 of the variance."""
+    longer = max(height, width)
+    ky, kx = np.arange(-(height // 2), height // 2 + 1), np.arange(width // 2 + 1)[:, None]
+    frequency = np.hypot(ky / height, kx / width) * longer
+    power = np.maximum(frequency, 1.0) ** (-2 * decay)
+    power[0, ky <= 0] = 0  # each pair +-f once, and no constant
+    power *= np.where(2 * np.abs(ky) == height, 0.5, 1.0) * np.where(2 * kx == width, 0.5, 1.0)
+    ring = np.ceil(np.maximum(np.abs(ky) / height, kx / width) * longer - 1e-9).astype(np.int64)
+    by_ring = np.bincount(ring.ravel(), weights=power.ravel())
+    above = by_ring.sum() - np.cumsum(by_ring)
+    return int(np.argmax(above <= 1e-4 * by_ring.sum()))
+
+
+@kernel
+def draw_fmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
+    """Derive `dither`, and the size of the block of normals: harmonics (columns, rows, 2), or the field (H, W).
+
+    Parameters
+    ----------
+    layer : a record of `plan.LAYER`; changed
+    uniform : float64 (UNIFORMS,), in [0, 1)
+    options : a record of `masks.OPTIONS`
+    height, width : int, pixels
+    """
+    layer["dither"] = uniform[0]
+    layer["decay"] = options["decay"]
+    harmonics = options["harmonics_sheared"] if layer["augmented"] else options["harmonics"]
+    if harmonics < 0:
+        layer["is_field"] = True
+        layer["rows"], layer["columns"] = height, width
+    else:
+        # Up to the same frequency along both sides, and never above half the sampling rate.
+        longer = max(height, width)
+        layer["rows"] = 2 * min(harmonics * height // longer, height // 2) + 1
+        layer["columns"] = min(harmonics * width // longer, width // 2) + 1
+
+
+def filter_noise(noise: np.ndarray, decay: float, angle: float, shear: float) -> np.ndarray:
+    """The field of all frequencies, by a full FFT of white noise.
+
+    Parameters
+    ----------
+    noise : float32 (H, W), standard normal
+
+    Returns
+    -------
+    float32 (H, W)
+    """
+    height, width = noise.shape
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+    along = fx * math.cos(angle) + fy * math.sin(angle)
+    across = fy * math.cos(angle) - fx * math.sin(angle) - shear * along
+    spectrum = np.fft.rfft2(noise) * np.maximum(np.hypot(across, along) * max(height, width), 1.0) ** -decay
+    spectrum[0, 0] = 0  # the constant moves all pixels alike
+    return np.fft.irfft2(spectrum, s=(height, width)).astype(np.float32)
+
+
+@kernel
+def make_tables(height: int, width: int, most: int) -> Any:
+    """cos and sin of 2 pi k y / H, (most + 1, H), and of 2 pi k x / W, (most + 1, W), float32; made once a batch."""
+    return _circle(height, most), _circle(width, most)
+
+
+@kernel
+def _circle(n: int, most: int) -> np.ndarray:
+    """(2, most + 1, n) float32: cos and sin of 2 pi k j / n, from n exact angles."""
+    cosine, sine = np.empty(n, np.float32), np.empty(n, np.float32)
+    for j in range(n):
+        cosine[j] = math.cos(2 * math.pi * j / n)
+        sine[j] = math.sin(2 * math.pi * j / n)
+    table = np.empty((2, most + 1, n), np.float32)
+    for k in range(most + 1):
+        for j in range(n):
+            table[0, k, j] = cosine[(k * j) % n]
+            table[1, k, j] = sine[(k * j) % n]
+    return table
+
+
+@kernel
+def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any) -> None:
+    """Fill `hole` with 1 at the floor(ratio * H * W + dither) largest pixels of a field, 0 elsewhere.
+
+    Parameters
+    ----------
+    hole : float32 (H, W), C-contiguous; overwritten
+    layer : a record of `plan.LAYER`
+    coefficients : float32 (m,), the plan's
+    tables : make_tables(H, W, at least max(Ky, Kx))
+    """
+    size = hole.size
+    count = min(size, math.floor(layer["ratio"] * size + layer["dither"]))
+    if count == 0 or count == size:
+        hole[:] = np.float32(count > 0)
+        return
+    rows, columns = layer["rows"], layer["columns"]
+    block = coefficients[layer["start"] : layer["start"] + rows * columns * (1 if layer["is_field"] else 2)]
+    if layer["is_field"]:
+        field = block
+    else:
+        field = np.empty(size, np.float32)
+        scaled = np.empty(block.size, np.float32)
+        scale_noise(
+            scaled, block, rows, columns, hole.shape[0], hole.shape[1], layer["decay"], layer["angle"], layer["shear"]
+        )
+        synthesise(field, scaled, rows, columns, tables)
+    choose_largest(hole.reshape(size), field, count)
+
+
+@kernel
+def scale_noise(
+    scaled: np.ndarray,
+    noise: np.ndarray,
+    rows: int,
+    columns: int,
+    height: int,
+    width: int,
+    decay: float,
+    angle: float,
+    shear: float,
+) -> None:
+    """Multiply standard normals by the amplitude of their harmonic, sheared: 1 / max(|A^-T f| * longer, 1)^decay.
+
+    A maps coordinates, u = x cos + y sin + shear * v and v = -x sin + y cos, so its inverse transpose maps
+    frequencies. Of each pair +-f one is kept, and no constant. Half the sampling rate is its own mirror image, so that
+    both signs, or the one real part that is left, share its power: 1 / sqrt(2) for each such side.
+
+    Parameters
+    ----------
+    scaled : float32 (columns * rows * 2,); overwritten
+    noise : float32 (columns * rows * 2,), as (kx, ky, real and imaginary part), ky from -Ky to Ky
+    rows, columns : int, 2 Ky + 1 and Kx + 1
+    height, width : int, pixels
+    decay, angle, shear : float; angle in radians
+    """
+    cosine, sine = math.cos(angle), math.sin(angle)
+    longer = max(height, width)
+    for kx in range(columns):
+        fx = kx * longer / width
+        for row in range(rows):
+            ky = row - rows // 2
+            fy = ky * longer / height
+            along = fx * cosine + fy * sine
+            across = fy * cosine - fx * sine - shear * along
+            square = max(1.0, along * along + across * across)
+            # The usual decay of 3 without a power, which would cost as much as the rest of the mask at 32 x 32.
+            amplitude = 1 / (square * math.sqrt(square)) if decay == 3.0 else square ** (-0.5 * decay)
+            if kx == 0 and ky <= 0:
+                amplitude = 0.0
+            if 2 * abs(ky) == height:
+                amplitude *= math.sqrt(0.5)
+            if 2 * kx == width:
+                amplitude *= math.sqrt(0.5)
+            at = 2 * (kx * rows + row)
+            scaled[at] = noise[at] * np.float32(amplitude)
+            scaled[at + 1] = noise[at + 1] * np.float32(amplitude)
+
+
+@kernel
+def synthesise(field: np.ndarray, block: np.ndarray, rows: int, columns: int, tables: Any) -> None:
+    """The field of a few harmonics: sum over kx, ky of Re(c exp(2 pi i (ky y / H + kx x / W))).
+
+    Two small products, first along y, then along x; +ky and -ky share their cosines and sines.
+
+    Parameters
+    ----------
+    field : float32 (H * W,); overwritten
+    block : float32 (columns * rows * 2,), c as (kx, ky, real and imaginary part), ky from -Ky to Ky
+    rows, columns : int, 2 Ky + 1 and Kx + 1
+    tables : make_tables(H, W, at least max(Ky, Kx))
+    """
+    table_y, table_x = tables
+    height, width = table_y.shape[2], table_x.shape[2]
+    most_y = rows // 2
+    c = block[: columns * rows * 2].reshape((columns, rows, 2))
+    real, imaginary = np.empty((columns, height), np.float32), np.empty((columns, height), np.float32)
+    for kx in range(columns):
+        re, im = real[kx], imaginary[kx]
+        re[:] = c[kx, most_y, 0]
+        im[:] = c[kx, most_y, 1]
+        for ky in range(1, most_y + 1):
+            up, down = c[kx, most_y + ky], c[kx, most_y - ky]
+            re_cos, re_sin = up[0] + down[0], up[1] - down[1]
+            im_cos, im_sin = up[1] + down[1], up[0] - down[0]
+            cosine, sine = table_y[0, ky], table_y[1, ky]
+            for y in range(height):
+                re[y] += re_cos * cosine[y] - re_sin * sine[y]
+                im[y] += im_cos * cosine[y] + im_sin * sine[y]
+    for y in range(height):
+        row = field[y * width : (y + 1) * width]
+        row[:] = real[0, y]
+        for kx in range(1, columns):
+            re, im = real[kx, y], imaginary[kx, y]
+            cosine, sine = table_x[0, kx], table_x[1, kx]
+            for x in range(width):
+                row[x] += re * cosine[x] - im * sine[x]

@@ -1,0 +1,104 @@
+"""gmix: a Gaussian bump, isotropic on the unit square, as the hole.
+
+m(p) = 1 - exp(-1/2 d' S^-1 d), d = p - c, S = sigma^2 I, sigma = sqrt(ratio) of the side (MiAMix, section 2,
+eq. 3-4). With `gauss_scale="area"` sigma^2 = ratio / (2 pi), a hole that covers `ratio` of an unbounded plane.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.compile import kernel
+
+
+@kernel
+def draw_gmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
+    """Derive the centre and the standard deviations, shares of the sides.
+
+    Parameters
+    ----------
+    layer : a record of `plan.LAYER`; changed
+    uniform : float64 (UNIFORMS,), in [0, 1)
+    options : a record of `masks.OPTIONS`
+    height, width : int, pixels
+    """
+    layer["cy"], layer["cx"] = uniform[0], uniform[1]
+    set_deviations(layer, 0.0, options["gauss_area"], height, width)
+
+
+@kernel
+def set_deviations(layer: Any, q: float, area: bool, height: int, width: int) -> None:
+    """Set the standard deviations sigma * sqrt(1 +- q); not so thin that they fall between pixels.
+
+    sigma is sqrt(ratio) (eq. 4), or such that the unclipped hole's area is `ratio` (`area`), a share of the side.
+    """
+    sigma = math.sqrt(layer["ratio"])
+    if area:
+        sigma /= math.sqrt(2 * math.pi * math.sqrt(1 - q * q))
+    if sigma > 0:
+        half_a_pixel = 0.5 / min(height, width)
+        layer["width"] = max(half_a_pixel, sigma * math.sqrt(1 + q))
+        layer["height"] = max(half_a_pixel, sigma * math.sqrt(1 - q))
+
+
+@kernel
+def fill_gaussian(hole: np.ndarray, cy: float, cx: float, sigma_v: float, sigma_u: float, angle: float) -> None:
+    """Fill `hole` with a Gaussian bump, 1 at its centre.
+
+    h(p) = exp(-1/2 (u^2 / sigma_u^2 + v^2 / sigma_v^2)), u = x cos a + y sin a, v = -x sin a + y cos a, (x, y) = p - c
+    on the unit square (MiAMix, eq. 3, 5, 6).
+
+    Parameters
+    ----------
+    hole : float32 (H, W), C-contiguous; overwritten
+    cy, cx : float, shares of H and W
+    sigma_v, sigma_u : float, shares of the sides, along the axes turned by `angle`; 0 for no hole
+    angle : float, radians, from +x towards +y
+
+    Notes
+    -----
+    The border clips the bump, so its mean is below its area.
+    """
+    rows, columns = hole.shape
+    if sigma_u <= 0 or sigma_v <= 0:
+        hole[:] = 0.0
+        return
+    cosine, sine = math.cos(angle), math.sin(angle)
+    # 1/2 S^-1 in pixels, built from the angle and the two axes: no difference of near-equal numbers as |q| -> 1.
+    yy = 0.5 * (sine * sine / sigma_u**2 + cosine * cosine / sigma_v**2) / rows**2
+    xx = 0.5 * (cosine * cosine / sigma_u**2 + sine * sine / sigma_v**2) / columns**2
+    xy = sine * cosine * (1 / sigma_u**2 - 1 / sigma_v**2) / (rows * columns)
+    x0 = np.float32(0.5 - cx * columns)
+    for y in range(rows):
+        dy = y + 0.5 - cy * rows
+        # Completing the square keeps the exponent >= 0 in float32: xx (dx + shift)^2 + rest.
+        shift = np.float32(0.5 * xy * dy / xx) + x0
+        rest = np.float32(max(0.0, (yy - 0.25 * xy * xy / xx) * dy * dy))
+        curve = np.float32(xx)
+        row = hole[y]
+        for x in range(columns):
+            d = np.float32(x) + shift
+            row[x] = exp_minus(curve * d * d + rest)
+
+
+@kernel
+def exp_minus(z: np.float32) -> np.float32:
+    """exp(-z) for z >= 0 in float32, to within 2e-7; a polynomial, so that loops vectorise.
+
+    exp(-z) = 2^n 2^f with n integer and |f| <= 1/2: 2^f by its Taylor series, 2^n by its bits. z is cut at 80, where
+    exp(-z) is 1e-35.
+    """
+    t = min(z, np.float32(80.0)) * np.float32(-1.4426950408889634)
+    n = np.floor(t + np.float32(0.5))
+    f = t - n
+    p = np.float32(1.5403530393381609e-4)
+    p = p * f + np.float32(1.3333558146428443e-3)
+    p = p * f + np.float32(9.618129107628477e-3)
+    p = p * f + np.float32(5.550410866482158e-2)
+    p = p * f + np.float32(2.402265069591007e-1)
+    p = p * f + np.float32(6.931471805599453e-1)
+    p = p * f + np.float32(1.0)
+    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)  # type: ignore[no-any-return]

@@ -1,0 +1,93 @@
+"""GridMix: holes on a regular grid, n cells along the shorter side.
+
+After Baek, Bang and Shim, "GridMix: Strong regularization through local context mapping", Pattern Recognition 109,
+2021. "regular": one square hole in each square cell, its side share sqrt(ratio), random phase. "random": whole cells
+of an n x n grid, chosen at random. Both keep the mean exactly, in expectation over the phase or the choice.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.compile import kernel
+from miamix_cpu.masks.threshold import choose_largest
+
+
+@kernel
+def draw_gridmix(layer: Any, uniform: np.ndarray, options: Any) -> None:
+    """Derive `cells`, and the phase `cy`, `cx` and side share, or the block of cells to choose from.
+
+    Parameters
+    ----------
+    layer : a record of `plan.LAYER`; changed
+    uniform : float64 (UNIFORMS,), in [0, 1)
+    options : a record of `masks.OPTIONS`
+    """
+    low, high = options["cells_low"], options["cells_high"]
+    cells = low + math.floor(uniform[2] * (high - low + 1))
+    layer["cells"] = cells
+    if options["cells_random"]:
+        layer["dither"] = uniform[0]
+        layer["rows"], layer["columns"] = cells, cells
+    else:
+        layer["cy"], layer["cx"] = uniform[0], uniform[1]
+        layer["height"] = layer["width"] = math.sqrt(layer["ratio"])
+
+
+@kernel
+def fill_gridmix(
+    hole: np.ndarray,
+    cells: int,
+    side: float,
+    phase_y: float,
+    phase_x: float,
+    angle: float,
+    shear: float,
+    noise: np.ndarray,
+    count: int,
+) -> None:
+    """Fill `hole` with the holes of a grid, turned and sheared about the image's centre.
+
+    Parameters
+    ----------
+    hole : float32 (H, W), C-contiguous; overwritten
+    cells : int, along the shorter side ("regular") or along each side ("random")
+    side : float in [0, 1], a hole's side in cells; "regular" only
+    phase_y, phase_x : float in [0, 1), cells; "regular" only
+    angle : float, radians, from +x towards +y; 0 for none
+    shear : float; 0 for none
+    noise : float32 (cells * cells,), the `count` largest are holes; empty for "regular"
+    count : int in [0, cells * cells]; "random" only
+
+    Notes
+    -----
+    "regular" turns in pixels, where its cells are square; "random" in shares of the sides, where its grid is, and
+    cells that turn in from outside repeat those of the other side.
+    """
+    rows, columns = hole.shape
+    regular = noise.size == 0
+    chosen = np.zeros(noise.size, np.float32)
+    cell_y = cell_x = min(rows, columns) / cells
+    if not regular:
+        cell_y, cell_x = rows / cells, columns / cells
+        phase_y = phase_x = cells / 2
+        choose_largest(chosen, noise, count)
+    elif side >= 1:
+        hole[:] = 1.0
+        return
+    cosine, sine = math.cos(angle), math.sin(angle)
+    for y in range(rows):
+        dy = (y + 0.5 - rows / 2) / cell_y
+        for x in range(columns):
+            dx = (x + 0.5 - columns / 2) / cell_x
+            v = -dx * sine + dy * cosine
+            u = dx * cosine + dy * sine + shear * v + phase_x
+            v += phase_y
+            if regular:
+                inside = (u - math.floor(u) < side) & (v - math.floor(v) < side)
+                hole[y, x] = np.float32(inside)
+            else:
+                hole[y, x] = chosen[(math.floor(v) % cells) * cells + math.floor(u) % cells]

@@ -1,0 +1,322 @@
+"""MiAMix for NumPy: a batch of images and labels in, the mixed batch out."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.checks import check_choice, check_integer, check_real
+from miamix_cpu.config import METHODS, MiAMixConfig
+from miamix_cpu.gather import Gathered, gather
+from miamix_cpu.labels import read_labels, soft_targets
+from miamix_cpu.plan import MixPlan
+from miamix_cpu.render import render
+from miamix_cpu.sampling import draw_plan
+
+TARGETS = ("soft", "pair")
+_FMIX = METHODS.index("fmix")
+
+
+@dataclass(frozen=True, eq=False)
+class MixedBatch:
+    """A mixed batch and all that is known about it; NumPy arrays from `MiAMix`, tensors from `MiAMixCollator`.
+
+    Attributes
+    ----------
+    images : (N, H, W, C) or (N, H, W) from `MiAMix`, (N, C, H, W) from `MiAMixCollator`
+    targets : float32 (N, num_classes), or with `targets="pair"` the triple (y_a, y_b, lam)
+    lam : float32 (N,)
+        The weight of sample i's own label.
+    partner : int64 (N,)
+    plan : MixPlan
+    masks : float32 (N, H, W) or None
+        The weight of the first view at each pixel, with `return_masks=True`.
+    extras : dict
+        The samples' other entries, collated; by key, or by position for tuples.
+    """
+
+    images: Any
+    targets: Any
+    lam: Any
+    partner: Any
+    plan: MixPlan
+    masks: Any = None
+    extras: dict[Any, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.plan)
+
+    def describe(self, i: int) -> str:
+        """What happened to sample `i`, in one line: partner, layers, and the measured lam.
+
+        Examples
+        --------
+        >>> images = np.zeros((2, 8, 8, 3), np.uint8)
+        >>> mix = MiAMix(10, MiAMixConfig.plain("mixup"))
+        >>> mix(images, [3, 5], rng=np.random.default_rng(0)).describe(0)
+        'sample 0 with sample 1: mixup 0.81, lam 0.19'
+        """
+        words = self.plan.describe(i)
+        return f"{words}, lam {float(self.lam[i]):.2f}" if len(self.plan.layers_of(i)) else words
+
+    def pin_memory(self) -> MixedBatch:
+        """The batch in page-locked memory (called by DataLoader with `pin_memory=True`); tensors only."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def to(self, *args: Any, **kwargs: Any) -> MixedBatch:
+        """The batch with `.to(*args, **kwargs)` called on its tensors."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def _map(self, function: Any) -> MixedBatch:
+        def apply(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(apply(part) for part in value)
+            if isinstance(value, dict):
+                return {key: apply(part) for key, part in value.items()}
+            return function(value) if hasattr(value, "pin_memory") else value
+
+        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self) if f.name != "plan"})
+
+
+class MiAMix:
+    """Mix a batch of NumPy arrays.
+
+    Parameters
+    ----------
+    num_classes : int
+    config : MiAMixConfig, optional
+        Table 1 of the paper by default.
+    dtype : "uint8", "float32" or "float16", optional
+        Of the mixed images; by default that of the images, or float32 with `mean` and `std`. uint8 images become
+        floats scaled to [0, 1]; floats are taken as they are and can't become uint8.
+    mean, std : sequences of C floats, optional
+        Normalise the mixed images, (x - mean) / std with x in [0, 1]; uint8 images and a float `dtype` only.
+    targets : "soft" or "pair"
+        (N, num_classes) float32, or (y_a, y_b, lam): labels, partners' labels, and the weight of the former.
+    label_smoothing : float in [0, 1]
+        Soft targets become y * (1 - s) + s / num_classes.
+    return_masks : bool
+        Keep the masks in the batch.
+
+    Examples
+    --------
+    >>> mix = MiAMix(num_classes=10)
+    >>> images = np.zeros((4, 32, 32, 3), dtype=np.uint8)
+    >>> batch = mix(images, [1, 2, 3, 4], rng=np.random.default_rng(0))
+    >>> batch.images.shape, batch.targets.shape
+    ((4, 32, 32, 3), (4, 10))
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        config: MiAMixConfig | None = None,
+        *,
+        dtype: Any = None,
+        mean: Any = None,
+        std: Any = None,
+        targets: str = "soft",
+        label_smoothing: float = 0.0,
+        return_masks: bool = False,
+    ) -> None:
+        if config is not None and not isinstance(config, MiAMixConfig):
+            raise TypeError(f"config must be a MiAMixConfig, got {config!r}")
+        check_choice("targets", targets, TARGETS)
+        if label_smoothing and targets == "pair":
+            raise ValueError("label_smoothing needs targets='soft': pairs are handed out unsmoothed")
+        self.num_classes = check_integer("num_classes", num_classes, low=1)
+        self.config = config or MiAMixConfig()
+        self.dtype = check_dtype(dtype, ("uint8", "float32", "float16"), optional=True)
+        self.mean, self.std = check_normalisation(mean, std, self.dtype)
+        self.targets = targets
+        self.label_smoothing = check_real("label_smoothing", label_smoothing, high=1.0)
+        self.return_masks = bool(return_masks)
+
+    def __repr__(self) -> str:
+        return f"MiAMix(num_classes={self.num_classes}, config={self.config!r})"
+
+    def __call__(self, images: Any, labels: Any, *, rng: np.random.Generator, second: Any = None) -> MixedBatch:
+        """Draw a plan and render it.
+
+        Parameters
+        ----------
+        images : uint8 or float32 (N, H, W, C) or (N, H, W)
+            First views; any strides, never modified.
+        labels : N integers, or vectors (N, num_classes)
+        rng : numpy.random.Generator
+        second : like `images`, optional
+            `second[i]` is the second view of SAMPLE i: sample i is mixed with `second[partner[i]]`. By default the
+            images themselves; then a self-pair comes out unmixed.
+        """
+        images = check_batch(images, "images")
+        n, height, width = images.shape[:3]
+        return self.render(self.plan(n, height, width, rng=rng), images, labels, second=second)
+
+    def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator) -> MixPlan:
+        """Draw everything random about a batch of `n` images of `height` x `width` pixels."""
+        n, height, width = (
+            check_integer(name, value, low=1) for name, value in (("n", n), ("height", height), ("width", width))
+        )
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
+        return draw_plan(self.config, n, height, width, rng)
+
+    def render(self, plan: MixPlan, images: Any, labels: Any, *, second: Any = None) -> MixedBatch:
+        """Mix `images` as `plan` says: a pure function of plan and views."""
+        images = check_batch(images, "images")
+        if images.shape[:3] != (len(plan), plan.height, plan.width):
+            raise ValueError(
+                f"images must be {len(plan)} of {plan.height} x {plan.width} pixels as in the plan, got {images.shape}"
+            )
+        others = images
+        if second is not None:
+            others = check_batch(second, "second")
+            if others.shape != images.shape or others.dtype != images.dtype:
+                raise ValueError(
+                    f"second must be {images.dtype} {images.shape} like images, got {others.dtype} {others.shape}"
+                )
+        dtype = self.dtype or ("float32" if self.mean is not None else str(images.dtype))
+        channels = images.shape[3] if images.ndim == 4 else 1
+        scale, bias = normalisation(images.dtype, dtype, channels, self.mean, self.std)
+        y = read_labels(labels, self.num_classes)
+        if len(y) != len(plan):
+            raise ValueError(f"labels must be one for each of {len(plan)} images, got {len(y)}")
+        first = gather(images)
+        out = np.empty(images.shape, dtype=np.uint8 if dtype == "uint8" else np.float32)
+        masks = np.empty((len(plan) if self.return_masks else 0, plan.height, plan.width), dtype=np.float32)
+        lam = mix_views(plan, first, first if second is None else gather(others), out, masks, scale, bias)
+        soft = None
+        if self.targets == "soft":
+            soft = np.empty((len(plan), self.num_classes), dtype=np.float32)
+            soft_targets(y, plan.partner, lam, self.num_classes, self.label_smoothing, soft)
+        return MixedBatch(
+            images=out.astype(dtype, copy=False),
+            targets=(y, y[plan.partner], lam) if soft is None else soft,
+            lam=lam,
+            partner=plan.partner,
+            plan=plan,
+            masks=masks if self.return_masks else None,
+        )
+
+
+def mix_views(
+    plan: MixPlan,
+    first: Gathered,
+    second: Gathered,
+    out: np.ndarray,
+    masks: np.ndarray,
+    scale: np.ndarray,
+    bias: np.ndarray,
+    *,
+    planar_in: bool = False,
+    planar_out: bool = False,
+) -> np.ndarray:
+    """Render `plan` on gathered views, straight into `out`; return lam, float32 (N,).
+
+    Parameters
+    ----------
+    first, second : Gathered
+        Views by sample; only those of `plan.needs_second_view` are read of `second`.
+    out : uint8 or float32, N * H * W * C values, C-contiguous; overwritten
+    masks : float32 (N, H, W), overwritten, or (0, H, W)
+    scale, bias : float32 (C,), from `normalisation`
+    planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
+    """
+    fmix = plan.layers[plan.layers["method"] == _FMIX]
+    harmonics = np.maximum(fmix["rows"] // 2, fmix["columns"] - 1)[~fmix["is_field"]]
+    # An unmixed sample's partner may have no second view: its own first one stands in, with weight 0.
+    partners = np.where(plan.mixed, second.addresses[plan.partner], first.addresses)
+    lam = np.empty(len(plan))
+    render(
+        out.reshape(len(plan), -1),
+        lam,
+        masks,
+        first.addresses,
+        partners,
+        np.empty(0, dtype=first.dtype),
+        plan.layers,
+        plan.first_layer,
+        plan.coefficients,
+        int(harmonics.max(initial=0)),
+        plan.height,
+        plan.width,
+        plan.merge == "mul",
+        plan.lam_from == "merged",
+        planar_in,
+        planar_out,
+        scale,
+        bias,
+    )
+    return lam.astype(np.float32)
+
+
+def normalisation(
+    view_dtype: Any, dtype: str, channels: int, mean: np.ndarray | None, std: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """scale and bias, float32 (C,) each, that turn mixed values of `view_dtype` into `dtype`.
+
+    uint8 to uint8 is rounded by a bias of one half, uint8 to float scaled to [0, 1] and normalised; floats stay.
+
+    Raises
+    ------
+    ValueError
+        Where floats are to become uint8 or to be normalised, or mean and std do not have C values.
+    """
+    if view_dtype == np.uint8:
+        if dtype == "uint8":
+            return np.ones(channels, np.float32), np.full(channels, 0.5, np.float32)
+        if mean is None or std is None:
+            return np.full(channels, 1 / 255, np.float32), np.zeros(channels, np.float32)
+        if len(mean) != channels:
+            raise ValueError(f"mean and std must have one value for each of {channels} channels, got {len(mean)}")
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+    if dtype == "uint8":
+        raise ValueError('dtype="uint8" needs uint8 views, got float32: floats are never rescaled')
+    if mean is not None:
+        raise ValueError("mean and std need uint8 views, got float32: normalise once, here or in the transform")
+    return np.ones(channels, np.float32), np.zeros(channels, np.float32)
+
+
+def check_dtype(dtype: Any, allowed: tuple[str, ...], *, optional: bool = False) -> str | None:
+    """The name of `dtype`, a name or a NumPy or torch dtype."""
+    if dtype is None and optional:
+        return None
+    name = str(dtype).removeprefix("torch.")
+    if name not in allowed:
+        with suppress(TypeError):
+            name = np.dtype(dtype).name
+    if name not in allowed:
+        raise ValueError(f"dtype must be {' or '.join(map(repr, allowed))}, got {dtype!r}")
+    return name
+
+
+def check_normalisation(mean: Any, std: Any, dtype: str | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """mean and std as float64 (C,), or None both."""
+    if (mean is None) != (std is None):
+        raise ValueError(f"mean and std go together, got mean={mean!r} and std={std!r}")
+    if mean is None:
+        return None, None
+    mean, std = np.atleast_1d(np.asarray(mean, np.float64)), np.atleast_1d(np.asarray(std, np.float64))
+    if mean.ndim != 1 or mean.shape != std.shape:
+        raise ValueError(f"mean and std must have one value a channel, got shapes {mean.shape} and {std.shape}")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise ValueError(f"mean must be finite and std above 0, got mean={mean.tolist()} and std={std.tolist()}")
+    if dtype == "uint8":
+        raise ValueError("mean and std need a float dtype, e.g. dtype='float32', got dtype='uint8'")
+    return mean, std
+
+
+def check_batch(values: Any, what: str) -> np.ndarray:
+    """`values` as a uint8 or float32 array (N, H, W, C) or (N, H, W)."""
+    images: np.ndarray = np.asarray(values)
+    if images.dtype not in (np.uint8, np.float32):
+        raise TypeError(f"{what} must be uint8 or float32, got {images.dtype}")
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise ValueError(f"{what} must have the shape (N, H, W, C) or (N, H, W) with no empty axis, got {images.shape}")
+    if images.ndim == 4 and not 1 <= images.shape[3] <= 4 and 1 <= images.shape[1] <= 4:
+        raise ValueError(f"{what} must be (N, H, W, C), got {images.shape}, which looks like (N, C, H, W)")
+    return images

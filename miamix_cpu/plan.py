@@ -1,0 +1,247 @@
+"""The record of everything random about one batch, drawn before anything is rendered."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.config import METHODS
+
+#: One record a layer. Lengths are shares of the image's sides unless said otherwise; fields that a method does not
+#: use are 0. `height` and `width` are the sides of cutmix's box, the side share of gridmix's holes, or the standard
+#: deviations of gmix and agmix along their own axes.
+LAYER = np.dtype(
+    [
+        ("sample", "<i8"),  # the sample it belongs to
+        ("method", "u1"),  # index into config.METHODS
+        ("ratio", "<f8"),  # lambda_j, the nominal mean of the hole
+        ("cy", "<f8"),  # the hole's centre; gridmix: the phase of its grid, in cells
+        ("cx", "<f8"),
+        ("height", "<f8"),
+        ("width", "<f8"),
+        ("augmented", "?"),  # rotated by `angle` and sheared by `shear`
+        ("angle", "<f8"),  # radians, from +x towards +y; agmix: of the Gaussian's first axis
+        ("shear", "<f8"),
+        ("window", "<i8"),  # side of the average filter in pixels, odd; 0 for none
+        ("cells", "<i8"),  # gridmix: cells along the shorter side
+        ("decay", "<f8"),  # fmix: power by which amplitudes fall
+        ("dither", "<f8"),  # in [0, 1): rounds a count of pixels or cells without bias
+        ("start", "<i8"),  # its block of `coefficients`: first index, rows, columns
+        ("rows", "<i8"),
+        ("columns", "<i8"),
+        ("is_field", "?"),  # fmix: the block is the field itself, not its harmonics
+    ]
+)
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class MixPlan:
+    """Everything random about one batch of `n` images of `height` x `width` pixels.
+
+    Rendering is a pure function of a plan and the views: the same plan on the same views gives the same bytes.
+
+    Attributes
+    ----------
+    height, width : int
+        Size of the images in pixels.
+    partner : int64 (n,)
+        `partner[i]` is the sample whose second view shows through the holes of sample i; i itself for a self-pair.
+    layers : structured array `LAYER` (number of layers,)
+        One record a layer, ordered by sample. A sample without layers is not mixed.
+    first_layer : int64 (n + 1,)
+        `layers[first_layer[i]:first_layer[i + 1]]` are the layers of sample i.
+    coefficients : float32 (m,)
+        What does not fit a record: standard normals for fmix's harmonics and gridmix's cells, or the field of fmix.
+    merge : "mul" or "sum"
+    lam_from : "merged" or "orig"
+    second_view : "independent" or "shared"
+    key : bytes or None
+        The 16 bytes it was drawn from (`MiAMixCollator`), None where the caller gave a generator.
+    """
+
+    height: int
+    width: int
+    partner: np.ndarray
+    layers: np.ndarray
+    first_layer: np.ndarray
+    coefficients: np.ndarray
+    merge: str = "mul"
+    lam_from: str = "merged"
+    second_view: str = "independent"
+    key: bytes | None = None
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.partner)
+
+    @property
+    def mixed(self) -> np.ndarray:
+        """bool (n,): the samples that have a layer."""
+        return np.diff(self.first_layer) > 0
+
+    @property
+    def needs_second_view(self) -> np.ndarray:
+        """bool (n,): the samples that are the partner of a mixed one."""
+        needed = np.zeros(len(self), dtype=bool)
+        needed[self.partner[self.mixed]] = True
+        return needed
+
+    def layers_of(self, i: int) -> np.ndarray:
+        """The layers of sample `i`, a view into `layers`."""
+        return self.layers[self.first_layer[i] : self.first_layer[i + 1]]
+
+    def describe(self, i: int) -> str:
+        """What happens to sample `i`, in one line.
+
+        Raises
+        ------
+        IndexError
+            Where there is no such sample.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"sample must be in [0, {len(self) - 1}], got {i}")
+        layers = self.layers_of(i)
+        if not len(layers):
+            return f"sample {i}, not mixed"
+        partner = int(self.partner[i])
+        who = "another view of itself" if partner == i else f"sample {partner}"
+        if partner == i and self.second_view == "shared":
+            who = "itself"
+        words = " then ".join(_describe_layer(layer) for layer in layers)
+        return f"sample {i} with {who}: {words}"
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the plan to `path` as npz, without pickle; `.npz` is appended where it is missing."""
+        np.savez_compressed(
+            path,
+            format=np.int64(_FORMAT),
+            methods=np.array(METHODS),
+            size=np.array([self.height, self.width], dtype=np.int64),
+            partner=self.partner,
+            layers=self.layers,
+            first_layer=self.first_layer,
+            coefficients=self.coefficients,
+            rules=np.array([self.merge, self.lam_from, self.second_view]),
+            key=np.frombuffer(self.key or b"", dtype=np.uint8),
+        )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> MixPlan:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where there is no such file.
+        ValueError
+            Where the file is not a plan, or one that this version can't render.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is not a saved plan: {error}") from error
+        return cls._from_parts(parts, str(path))
+
+    @classmethod
+    def _from_parts(cls, parts: dict[str, Any], path: str) -> MixPlan:
+        try:
+            if int(parts["format"]) != _FORMAT or tuple(parts["methods"].tolist()) != METHODS:
+                raise ValueError("it was written by another version of miamix_cpu")
+            height, width = (int(side) for side in parts["size"])
+            merge, lam_from, second_view = (str(rule) for rule in parts["rules"])
+            plan = cls(
+                height=height,
+                width=width,
+                partner=np.ascontiguousarray(parts["partner"], dtype=np.int64),
+                layers=np.ascontiguousarray(parts["layers"], dtype=LAYER),
+                first_layer=np.ascontiguousarray(parts["first_layer"], dtype=np.int64),
+                coefficients=np.ascontiguousarray(parts["coefficients"], dtype=np.float32),
+                merge=merge,
+                lam_from=lam_from,
+                second_view=second_view,
+                key=parts["key"].tobytes() or None,
+            )
+            plan.check()
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a plan that can be rendered: {error}") from error
+        return plan
+
+    def check(self) -> None:
+        """Raise ValueError unless the plan can be rendered: kernels trust what they are given."""
+        n, layers = len(self.partner), self.layers
+        sizes = np.diff(self.first_layer)
+        rows, columns = layers["rows"].astype(np.int64), layers["columns"].astype(np.int64)
+        fmix = layers["method"] == METHODS.index("fmix")
+        field = fmix & layers["is_field"]
+        harmonic = fmix & ~field
+        ends = layers["start"] + rows * columns * np.where(harmonic, 2, 1)
+        grid = layers["method"] == METHODS.index("gridmix")
+        names = ("ratio", "cy", "cx", "height", "width", "angle", "shear", "decay", "dither")
+        numbers = [layers[name] for name in names]
+        rules = (
+            (self.height >= 1 and self.width >= 1, "height and width must be at least 1"),
+            (self.merge in ("mul", "sum"), "merge must be 'mul' or 'sum'"),
+            (self.lam_from in ("merged", "orig"), "lam_from must be 'merged' or 'orig'"),
+            (self.second_view in ("independent", "shared"), "second_view must be 'independent' or 'shared'"),
+            (self.key is None or len(self.key) == 16, "key must be 16 bytes"),
+            (n >= 1 and self.partner.ndim == 1, "partner must be one-dimensional and not empty"),
+            (bool(np.all((self.partner >= 0) & (self.partner < n))), "partner must be a sample of the batch"),
+            (
+                self.first_layer.shape == (n + 1,)
+                and self.first_layer[0] == 0
+                and self.first_layer[-1] == len(layers)
+                and bool(np.all(sizes >= 0)),
+                "first_layer must rise from 0 to the number of layers",
+            ),
+            (bool(np.all(layers["method"] < len(METHODS))), "method must be a known code"),
+            (all(bool(np.all(np.isfinite(column))) for column in numbers), "layers must be finite"),
+            (bool(np.all((layers["ratio"] >= 0) & (layers["ratio"] <= 1))), "ratio must be in [0, 1]"),
+            (bool(np.all((layers["dither"] >= 0) & (layers["dither"] < 1))), "dither must be in [0, 1)"),
+            (bool(np.all((layers["window"] == 0) | (layers["window"] % 2 == 1))), "window must be odd"),
+            (bool(np.all((layers["window"] >= 0) & (layers["window"] < 1 << 15))), "window must be below 32768"),
+            (bool(np.all(layers["cells"][grid] >= 1)), "cells must be at least 1"),
+            (bool(np.all((rows >= 0) & (columns >= 0) & (layers["start"] >= 0))), "blocks must not be negative"),
+            (bool(np.all(ends <= len(self.coefficients))), "blocks must lie inside coefficients"),
+            (bool(np.all(np.isfinite(self.coefficients))), "coefficients must be finite"),
+            (bool(np.all((rows % 2 == 1)[harmonic] & (columns >= 1)[harmonic])), "fmix must have harmonics"),
+            (
+                bool(np.all((rows // 2 <= self.height // 2) & (columns - 1 <= self.width // 2) | ~harmonic)),
+                "fmix must have harmonics below half the sampling rate",
+            ),
+            (
+                bool(np.all((rows == self.height) & (columns == self.width) | ~field)),
+                "a field of fmix must have the image's size",
+            ),
+            (
+                bool(np.all((rows == columns) & ((rows == 0) | (rows == layers["cells"])) | ~grid)),
+                "gridmix must have a block of its cells or none",
+            ),
+        )
+        for holds, words in rules:
+            if not holds:
+                raise ValueError(words)
+
+
+def _describe_layer(layer: np.void) -> str:
+    """One layer in words, e.g. "cutmix 0.31 (rotated 40 deg, sheared 0.20, smoothed 5 px)"."""
+    method = METHODS[layer["method"]]
+    details = []
+    if layer["augmented"]:
+        details.append(f"rotated {math.degrees(layer['angle']):.0f} deg, sheared {layer['shear']:.2f}")
+    elif method == "agmix":
+        longer, shorter = max(layer["height"], layer["width"]), min(layer["height"], layer["width"])
+        details.append(f"axes {longer / max(shorter, 1e-9):.1f}:1 at {math.degrees(layer['angle']):.0f} deg")
+    if method == "gridmix":
+        details.insert(0, f"{layer['cells']} cells")
+    if layer["window"]:
+        details.append(f"smoothed {layer['window']} px")
+    return f"{method} {layer['ratio']:.2f}" + (f" ({', '.join(details)})" if details else "")

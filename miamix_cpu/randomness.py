@@ -1,0 +1,92 @@
+"""From a batch to its generators: a batch is a pure function of (seed, epoch, its samples).
+
+A collate function sees neither the batch's number nor the samples' indices, and generators that live in a worker make
+results depend on the number of workers. So a batch is keyed by its content, and the key gives two streams, one for the
+plan and one for the views: changing the transform never changes the mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+PLAN, VIEWS = 0, 1
+
+# Transforms that draw from the process's generators run one at a time.
+_GLOBALS_LOCK = threading.RLock()
+
+
+def batch_key(seed: int, epoch: int, parts: Sequence[bytes]) -> bytes:
+    """A 128-bit digest of (seed, epoch, fingerprint): 16 bytes.
+
+    Parameters
+    ----------
+    seed, epoch : int
+    parts : bytes that make up the fingerprint; each is hashed with its length, so that none runs into the next
+    """
+    digest = hashlib.blake2b(b"%d,%d" % (seed, epoch), digest_size=16, person=b"miamix_cpu")
+    for part in parts:
+        digest.update(b"|%d:" % len(part))
+        digest.update(part)
+    return digest.digest()
+
+
+def stream(key: bytes, which: int) -> np.random.Generator:
+    """One of the key's two independent streams, PLAN or VIEWS."""
+    entropy = int.from_bytes(key, "little")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy, spawn_key=(which,))))
+
+
+def index_bytes(index: Any, sample: int) -> bytes:
+    """A dataset's index or key in a form of its own: 3, np.int64(3) and tensor(3) alike, "3" not.
+
+    Raises
+    ------
+    TypeError
+        Naming the sample, where the key is no integer, string, bytes, or tuple of them.
+    """
+    if getattr(index, "ndim", None) == 0 and hasattr(index, "item"):
+        index = index.item()
+    if isinstance(index, Integral):
+        return b"i%d" % int(index)
+    if isinstance(index, str):
+        return b"s" + index.encode()
+    if isinstance(index, bytes):
+        return b"b" + index
+    if isinstance(index, (tuple, list)):
+        parts = [index_bytes(part, sample) for part in index]
+        return b"(" + b",".join(b"%d:%b" % (len(part), part) for part in parts) + b")"
+    raise TypeError(f"the index of sample {sample} must be an integer, a string or bytes, got {type(index).__name__}")
+
+
+@contextmanager
+def seeded_globals(rng: np.random.Generator) -> Iterator[None]:
+    """Seed `random`, `numpy.random` and torch's CPU generator from `rng`, and restore them afterwards.
+
+    So transforms that draw from them, torchvision's among them, are keyed by the batch, and their states are the same
+    before and after. torch's CUDA generators are left alone.
+    """
+    torch = sys.modules.get("torch")
+    seeds = rng.integers(0, 1 << 32, size=3)
+    with _GLOBALS_LOCK:
+        state, numpy_state = random.getstate(), np.random.get_state(legacy=False)
+        torch_state = torch.default_generator.get_state() if torch else None
+        try:
+            random.seed(int(seeds[0]))
+            np.random.seed(int(seeds[1]))
+            if torch:
+                torch.default_generator.manual_seed(int(seeds[2]))
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)
+            if torch:
+                torch.default_generator.set_state(torch_state)

@@ -1,0 +1,186 @@
+"""The two augmented views: the caller's transform, called once a view on a stream that the batch's key gives."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import random
+import threading
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.images import as_array, is_tensor
+from miamix_cpu.randomness import VIEWS, batch_key, index_bytes, seeded_globals, stream
+
+# Albumentations asks the network for its newest version when it is imported.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
+def is_albumentations(transform: Any) -> bool:
+    """Whether `transform` is one of Albumentations' (or AlbumentationsX's); neither is imported for it."""
+    return any(base.__module__.partition(".")[0] == "albumentations" for base in type(transform).__mro__)
+
+
+def takes_keyword(transform: Any) -> bool:
+    """Whether `transform` is called as `transform(image=x)["image"]` rather than `transform(x)`."""
+    if is_albumentations(transform):
+        return True
+    try:
+        parameters = inspect.signature(transform).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    if any(p.name == "image" and p.kind is not p.POSITIONAL_ONLY for p in parameters):
+        return True
+    return bool(parameters) and all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
+
+
+class Transform:
+    """A transform that draws from a generator of ours, whatever it draws from by itself.
+
+    Albumentations' transforms get the generator itself, on a copy made once a thread: the caller's object, perhaps
+    shared with his validation set, is not touched. Version 2.0.8 knows nothing of workers: left alone, all of them
+    make the same augmentations. Any other callable runs with the process's generators seeded and restored.
+
+    Parameters
+    ----------
+    transform : callable
+    """
+
+    def __init__(self, transform: Callable[..., Any]) -> None:
+        if not callable(transform):
+            raise TypeError(f"transform must be callable, got {transform!r}")
+        self.transform = transform
+        self.keyword = takes_keyword(transform)
+        self.settable = is_albumentations(transform) and hasattr(transform, "set_random_state")
+        if self.settable and getattr(transform, "seed", None) is not None:
+            warnings.warn(
+                f"the transform's own seed={transform.seed!r} is not used: "  # type: ignore[attr-defined]
+                "views are drawn from the batch's key (MiAMixCollator's seed)",
+                stacklevel=4,
+            )
+        self._local = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_local"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _local=threading.local())
+
+    def make(
+        self,
+        images: list[Any],
+        planar: bool,
+        indices: Iterable[int],
+        rng: np.random.Generator,
+        names: Callable[[int], str],
+    ) -> list[Any]:
+        """One view of each of `images[i]`, i in `indices`, drawn in that order.
+
+        Parameters
+        ----------
+        images : as the samples hold them
+        planar : bool, whether they are (C, H, W)
+        indices : ints
+        rng : numpy.random.Generator
+        names : int -> str
+            How messages call view i, e.g. "the first view of sample 3".
+
+        Raises
+        ------
+        Exception
+            The transform's own, with a note that names the view.
+        TypeError
+            Where the transform returns nothing.
+        """
+        if not self.settable:
+            with seeded_globals(rng):
+                return [self._call(self.transform, images[i], planar, names(i)) for i in indices]
+        if not hasattr(self._local, "transform"):
+            self._local.transform = copy.deepcopy(self.transform)
+        transform = self._local.transform
+        transform.set_random_state(rng, random.Random(int(rng.integers(1 << 63))))
+        return [self._call(transform, images[i], planar, names(i)) for i in indices]
+
+    def _call(self, transform: Callable[..., Any], image: Any, planar: bool, name: str) -> Any:
+        try:
+            if not self.keyword:
+                view = transform(image)
+            else:
+                array = as_array(image, "the image")
+                view = transform(image=np.ascontiguousarray(array.transpose(1, 2, 0)) if planar else array)
+        except Exception as error:
+            error.add_note(f"raised by the transform, for {name}")
+            raise
+        if isinstance(view, dict):
+            view = view.get("image")
+        if view is None:
+            raise TypeError(f"the transform returned nothing for {name}")
+        return view
+
+
+class TwoViews:
+    """A map-style dataset whose images are pairs of augmented views, `((first, second), label)`.
+
+    For datasets that augment in `__getitem__`. Item i's views are drawn from a key made of (seed, epoch, i), so they
+    are the same for any number of workers.
+
+    Parameters
+    ----------
+    dataset : map-style dataset
+        Of tuples `(image, label, ...)`, or of dicts.
+    transform : callable
+        As in `MiAMixCollator`.
+    seed : int
+    key : str
+        The image's key where samples are dicts.
+
+    Examples
+    --------
+    >>> dataset = TwoViews([(np.zeros((2, 2, 3), np.uint8), 7)], transform=lambda image: image)
+    >>> (first, second), label = dataset[0]
+    >>> label
+    7
+    """
+
+    def __init__(self, dataset: Any, transform: Callable[..., Any], *, seed: int = 0, key: str = "image") -> None:
+        self.dataset = dataset
+        self.seed = int(seed)
+        self.key = key
+        self._transform = Transform(transform)
+        self._epoch = _shared_epoch()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other views from now on; call it before `iter(loader)`. Reaches live workers."""
+        self._epoch[0] = epoch
+
+    def __getitem__(self, index: Any) -> Any:
+        sample = self.dataset[index]
+        is_dict = isinstance(sample, dict)
+        image = sample[self.key] if is_dict else sample[0]
+        rng = stream(batch_key(self.seed, int(self._epoch[0]), [index_bytes(index, 0)]), VIEWS)
+        pair = tuple(
+            self._transform.make(
+                [image, image],
+                is_tensor(image) and image.ndim == 3,
+                (0, 1),
+                rng,
+                lambda i: f"the {('first', 'second')[i]} view of item {index}",
+            )
+        )
+        return {**sample, self.key: pair} if is_dict else (pair, *sample[1:])
+
+
+def _shared_epoch() -> Any:
+    """One integer that workers see change: a shared tensor where there is torch, else an array."""
+    try:
+        import torch
+    except ImportError:
+        return np.zeros(1, dtype=np.int64)
+    return torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
