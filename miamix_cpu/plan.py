@@ -113,7 +113,7 @@ class MixPlan:
         who = "another view of itself" if partner == i else f"sample {partner}"
         if partner == i and self.second_view == "shared":
             who = "itself"
-        words = " then ".join(_describe_layer(layer) for layer in layers)
+        words = " then ".join(describe_layer(layer) for layer in layers)
         return f"sample {i} with {who}: {words}"
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -231,7 +231,7 @@ class MixPlan:
                 raise ValueError(words)
 
 
-def _describe_layer(layer: np.void) -> str:
+def describe_layer(layer: np.void) -> str:
     """One layer in words, e.g. "cutmix 0.31 (rotated 40 deg, sheared 0.20, smoothed 5 px)"."""
     method = METHODS[layer["method"]]
     details = []
@@ -239,7 +239,7 @@ def _describe_layer(layer: np.void) -> str:
         details.append(f"rotated {math.degrees(layer['angle']):.0f} deg, sheared {layer['shear']:.2f}")
     elif method == "agmix":
         longer, shorter = max(layer["height"], layer["width"]), min(layer["height"], layer["width"])
-        details.append(f"axes {longer / max(shorter, 1e-9):.1f}:1 at {math.degrees(layer['angle']):.0f} deg")
+        details.append(f"axes {longer / max(shorter, 1e-9):.1f}:1 at {math.degrees(layer['angle']) % 180:.0f} deg")
     if method == "gridmix":
         details.insert(0, f"{layer['cells']} cells")
     if layer["window"]:

@@ -1,0 +1,96 @@
+"""The command line, `python -m miamix_cpu`: wrong use gives one line and exit status 2, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from miamix_cpu import __version__
+from miamix_cpu.config import METHODS
+
+
+class UserError(Exception):
+    """Something the caller can mend; its words are all that is shown."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of the usage and a line."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status."""
+    parser = _Parser(prog="miamix_cpu", description="MiAMix on the CPU: see it train, see what it does to pictures.")
+    parser.add_argument("--version", action="version", version=f"miamix_cpu {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|preview")
+
+    demo = commands.add_parser("demo", help="train a small network on digits, plainly and with MiAMix, and draw it")
+    demo.add_argument("--epochs", type=_positive, default=8, metavar="N", help="epochs of each training (default: 8)")
+    demo.add_argument("--seed", type=_natural, default=0, metavar="S", help="default: 0")
+    demo.add_argument("--out", type=Path, default=Path("miamix_demo.png"), metavar="PNG", help="default: %(default)s")
+
+    preview = commands.add_parser("preview", help="draw mixed pictures with their views and masks")
+    preview.add_argument("folder", type=Path, nargs="?", help="of pictures (default: photographs of scikit-image)")
+    preview.add_argument("--method", choices=METHODS, help="this method alone (default: all of Table 1)")
+    preview.add_argument("--seed", type=_natural, default=0, metavar="S", help="default: 0")
+    preview.add_argument("--rows", type=_positive, default=6, metavar="N", help="samples (default: 6)")
+    preview.add_argument("--size", type=_positive, default=224, metavar="PIXELS", help="side of a view (default: 224)")
+    preview.add_argument(
+        "--out", type=Path, default=Path("miamix_preview.png"), metavar="PNG", help="default: %(default)s"
+    )
+
+    options = parser.parse_args(arguments)
+    try:
+        check_out(options.out)
+        if options.command == "demo":
+            from miamix_cpu.cli.demo import run_demo
+
+            run_demo(epochs=options.epochs, seed=options.seed, out=options.out)
+        else:
+            from miamix_cpu.cli.preview import run_preview
+
+            run_preview(
+                folder=options.folder,
+                method=options.method,
+                seed=options.seed,
+                rows=options.rows,
+                size=options.size,
+                out=options.out,
+            )
+    except UserError as error:
+        print(f"miamix_cpu {options.command}: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"miamix_cpu {options.command}: {error}; pip install 'miamix_cpu[demo]'", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def check_out(path: Path) -> None:
+    """Raise UserError unless a PNG can be written to `path`: before the work, not after it."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out must end in .png, got {path}")
+    if not path.parent.is_dir():
+        raise UserError(f"--out: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"--out: {path} is a folder")
+
+
+def _natural(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, got {text!r}")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
+    return number

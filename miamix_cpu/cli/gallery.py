@@ -1,0 +1,102 @@
+"""A gallery of mixed pictures: a row a sample, from both views over the masks to the result."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.gather import gather
+from miamix_cpu.mixer import MixedBatch, mix_views, normalisation
+from miamix_cpu.plan import MixPlan, describe_layer
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a gallery shows of one sample; images uint8 (H, W, C) or (H, W), masks float32 (H, W)."""
+
+    first: np.ndarray
+    second: np.ndarray
+    layers: list[tuple[str, np.ndarray]]
+    mask: np.ndarray
+    mixed: np.ndarray
+    caption: str
+
+
+def layer_masks(plan: MixPlan, i: int) -> list[tuple[str, np.ndarray]]:
+    """The name and mask of each layer of sample `i`, rendered alone: float32 (H, W), the weight of the first view."""
+    rendered = []
+    for layer in plan.layers_of(i):
+        alone = MixPlan(
+            height=plan.height,
+            width=plan.width,
+            partner=np.zeros(1, dtype=np.int64),
+            layers=np.array([layer]),
+            first_layer=np.array([0, 1]),
+            coefficients=plan.coefficients,
+        )
+        blank = gather(np.zeros((1, plan.height, plan.width), dtype=np.uint8))
+        mask = np.empty((1, plan.height, plan.width), dtype=np.float32)
+        scale, bias = normalisation(np.uint8, "uint8", 1, None, None)
+        mix_views(plan=alone, first=blank, second=blank, out=np.empty((1, plan.height * plan.width), np.uint8),
+                  masks=mask, scale=scale, bias=bias)  # fmt: skip
+        rendered.append((describe_layer(layer), mask[0]))
+    return rendered
+
+
+def rows_of(samples: list[Any], batch: MixedBatch, names: list[str], count: int) -> list[Row]:
+    """The first `count` rows of a uint8 batch, mixed from pairs of views and with its masks kept.
+
+    Parameters
+    ----------
+    samples : list of ((first view, second view), label), arrays (H, W, C) or (H, W)
+    batch : MixedBatch of MiAMixCollator
+    names : list of str, one a sample
+    """
+    rows = []
+    for i in range(count):
+        partner = int(batch.partner[i])
+        mixed = batch.images[i].permute(1, 2, 0).numpy()
+        rows.append(
+            Row(
+                first=samples[i][0][0],
+                second=samples[partner][0][1],
+                layers=layer_masks(batch.plan, i),
+                mask=batch.masks[i].numpy(),
+                mixed=mixed[..., 0] if mixed.shape[2] == 1 else mixed,
+                caption=f"{batch.describe(i)} ({names[i]} with {names[partner]})",
+            )
+        )
+    return rows
+
+
+def draw_gallery(rows: list[Row], out: Path, title: str) -> None:
+    """Write `rows` to `out` as PNG."""
+    from matplotlib.figure import Figure
+
+    columns = 4 + max(len(row.layers) for row in rows)
+    figure = Figure(figsize=(2.3 * columns, 2.75 * len(rows) + 0.4), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        part.suptitle("\n".join(textwrap.wrap(row.caption, 32 * columns)), fontsize=9, x=0.01, ha="left")
+        axes = part.subplots(1, columns)
+        panels: list[tuple[str, np.ndarray | None]] = [("first view", row.first), ("second view (partner)", row.second)]
+        panels += [("\n".join(textwrap.wrap(name, 34)), mask) for name, mask in row.layers]
+        panels += [("", None)] * (columns - 4 - len(row.layers))
+        panels += [(f"merged mask, mean {row.mask.mean():.2f}", row.mask), ("mixed", row.mixed)]
+        for axis, (name, picture) in zip(axes, panels, strict=True):
+            _show(axis, name, picture)
+    figure.savefig(out)
+
+
+def _show(axis: Any, name: str, picture: np.ndarray | None) -> None:
+    axis.set(xticks=[], yticks=[])
+    if picture is None:
+        axis.set_axis_off()
+        return
+    axis.set_title(name, fontsize=7)
+    limits = {"cmap": "gray", "vmin": 0, "vmax": 255 if picture.dtype == np.uint8 else 1}
+    axis.imshow(picture, interpolation="nearest", **(limits if picture.ndim == 2 else {}))
