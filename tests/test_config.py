@@ -1,0 +1,120 @@
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from miamix_cpu import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMix, MiAMixConfig
+from miamix_cpu.config import METHODS
+
+TABLE_1 = {
+    "alpha": 1.0, "k_min": 1, "k_max": 2, "methods": ("mixup", "cutmix", "fmix", "gridmix", "agmix"),
+    "weights": (2, 1, 1, 1, 1), "p_self": 0.10, "p_aug": 0.25, "p_smooth": 0.5, "merge": "mul", "lam_from": "merged",
+    "gauss_scale": "paper",
+}  # fmt: skip
+
+
+def test_the_default_is_table_1():
+    config = MiAMixConfig()
+    assert {name: getattr(config, name) for name in TABLE_1} == TABLE_1
+
+
+def ablations():
+    """The rows of Tables 4 to 8: methods and weights, k, mask augmentation, merging and lam, self-mixing."""
+    five = MiAMixConfig().methods
+    for weights in ((1, 1, 1, 1, 1), (2, 1, 1, 1, 1), (1, 2, 1, 1, 1), (1, 1, 1, 1, 2)):
+        yield f"4-{weights}", {"weights": weights}
+    for left_out in five:
+        methods = tuple(name for name in five if name != left_out)
+        yield f"4-without-{left_out}", {"methods": methods, "weights": (1,) * 4}
+    for k in (1, 2, 3, 4):
+        yield f"5-k={k}", {"k_min": k, "k_max": k}
+        yield f"5-k<={k}", {"k_max": k}
+    for p_aug in (0, 0.25, 0.5, 1):
+        for p_smooth in (0, 0.25, 0.5, 1):
+            yield f"6-aug={p_aug}-smooth={p_smooth}", {"p_aug": p_aug, "p_smooth": p_smooth}
+    for merge in ("mul", "sum"):
+        for lam_from in ("merged", "orig"):
+            yield f"7-{merge}-{lam_from}", {"merge": merge, "lam_from": lam_from}
+    for p_self in (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1):
+        yield f"8-self={p_self}", {"p_self": p_self}
+
+
+@pytest.mark.parametrize("changes", [pytest.param(c, id=name) for name, c in ablations()])
+def test_every_row_of_tables_4_to_8_is_a_configuration(changes, rng):
+    config = MiAMixConfig(**changes)
+    images = rng.integers(0, 256, (6, 12, 10, 3), dtype=np.uint8)
+    batch = MiAMix(6, config)(images, np.arange(6), rng=rng)
+    np.testing.assert_allclose(batch.targets.sum(axis=1), 1, atol=1e-6)
+    for name, value in changes.items():
+        assert getattr(config, name) == value
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_plain_is_the_published_baseline(method):
+    config = MiAMixConfig.plain(method)
+    assert (config.methods, config.k_min, config.k_max) == ((method,), 1, 1)
+    assert (config.p_self, config.p_aug, config.p_smooth, config.second_view) == (0, 0, 0, "shared")
+    assert MiAMixConfig.plain(method, alpha=0.2, p_self=0.5).p_self == 0.5
+
+
+def test_frozen_printable_replaceable_hashable_picklable():
+    config = MiAMixConfig(k_max=3, fmix=FMixOptions(decay=2))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.k_max = 4
+    assert "k_max=3" in repr(config)
+    assert config.replace(alpha=0.5) == MiAMixConfig(k_max=3, alpha=0.5, fmix=FMixOptions(decay=2))
+    assert hash(config) == hash(config.replace())
+    assert pickle.loads(pickle.dumps(config)) == config
+    with pytest.raises(TypeError):
+        MiAMixConfig(1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "error", "words"),
+    [
+        (MiAMixConfig, {"alpha": 0}, ValueError, "alpha must be above 0 and finite, got 0"),
+        (MiAMixConfig, {"alpha": -1.0}, ValueError, "alpha must be above 0"),
+        (MiAMixConfig, {"alpha": float("nan")}, ValueError, "alpha must be above 0 and finite, got nan"),
+        (MiAMixConfig, {"alpha": "1"}, TypeError, "alpha must be a number, got '1'"),
+        (MiAMixConfig, {"k_min": 0}, ValueError, "k_min must be at least 1, got 0"),
+        (MiAMixConfig, {"k_min": 3}, ValueError, "k_min must be at most k_max=2, got 3"),
+        (MiAMixConfig, {"k_max": 2.0}, TypeError, "k_max must be an integer, got 2.0"),
+        (MiAMixConfig, {"methods": ("mixup", "cutmx"), "weights": (1, 1)}, ValueError, "unknown method 'cutmx', did you mean 'cutmix'"),
+        (MiAMixConfig, {"methods": ("GridMix",), "weights": (1,)}, ValueError, "did you mean 'gridmix'"),
+        (MiAMixConfig, {"methods": (), "weights": ()}, ValueError, "methods must name at least one method"),
+        (MiAMixConfig, {"methods": "mixup", "weights": (1,)}, TypeError, "methods must be a tuple of names, got the string 'mixup'"),
+        (MiAMixConfig, {"methods": ("mixup", "mixup"), "weights": (1, 1)}, ValueError, "methods must differ"),
+        (MiAMixConfig, {"weights": (1, 1)}, ValueError, "weights must be one for each of .*, got 2"),
+        (MiAMixConfig, {"weights": (2, 1, 1, 1, -1)}, ValueError, "weights must be at least 0 and finite, got -1"),
+        (MiAMixConfig, {"weights": (0, 0, 0, 0, 0)}, ValueError, "weights must not all be 0"),
+        (MiAMixConfig, {"p_self": 1.5}, ValueError, r"p_self must be in \[0, 1\], got 1.5"),
+        (MiAMixConfig, {"p_aug": -0.1}, ValueError, r"p_aug must be in \[0, 1\], got -0.1"),
+        (MiAMixConfig, {"p_smooth": None}, TypeError, "p_smooth must be a number, got None"),
+        (MiAMixConfig, {"merge": "product"}, ValueError, "merge must be 'mul' or 'sum', got 'product'"),
+        (MiAMixConfig, {"lam_from": "mean"}, ValueError, "lam_from must be 'merged' or 'orig', got 'mean'"),
+        (MiAMixConfig, {"gauss_scale": 1}, ValueError, "gauss_scale must be 'paper' or 'area', got 1"),
+        (MiAMixConfig, {"second_view": "own"}, ValueError, "second_view must be 'independent' or 'shared', got 'own'"),
+        (MiAMixConfig, {"angle_max": 200}, ValueError, r"angle_max must be in \[0, 180\], got 200"),
+        (MiAMixConfig, {"shear_max": -1}, ValueError, "shear_max must be at least 0"),
+        (MiAMixConfig, {"smooth_max": 0}, ValueError, "smooth_max must be above 0"),
+        (MiAMixConfig, {"fmix": 3.0}, TypeError, "fmix must be a FMixOptions, got 3.0"),
+        (CutMixOptions, {"minmax": (0.5, 0.2)}, ValueError, "cutmix.minmax must be 0 <= low <= high <= 1"),
+        (CutMixOptions, {"minmax": 0.5}, TypeError, "cutmix.minmax must be a pair"),
+        (CutMixOptions, {"inside": 1}, TypeError, "cutmix.inside must be True or False, got 1"),
+        (FMixOptions, {"decay": -1}, ValueError, "fmix.decay must be at least 0"),
+        (GridMixOptions, {"cells": (4, 2)}, ValueError, r"gridmix.cells must be \(low, high\) with low <= high"),
+        (GridMixOptions, {"cells": (0, 2)}, ValueError, "gridmix.cells must be at least 1, got 0"),
+        (GridMixOptions, {"cells": (1.5, 2)}, TypeError, "gridmix.cells must be an integer, got 1.5"),
+        (GridMixOptions, {"pattern": "hexagonal"}, ValueError, "gridmix.pattern must be 'regular' or 'random'"),
+        (AGMixOptions, {"q_max": 1}, ValueError, r"agmix.q_max must be in \[0, 1\), got 1"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_named(kind, changes, error, words):
+    with pytest.raises(error, match=words):
+        kind(**changes)
+
+
+def test_plain_names_the_nearest_method():
+    with pytest.raises(ValueError, match="unknown method 'fmixx', did you mean 'fmix'"):
+        MiAMixConfig.plain("fmixx")

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from miamix_cpu.images import as_array, is_planar, read_images
+
+
+def name(i):
+    return f"image of sample {i}"
+
+
+def read(images, layout="auto", **options):
+    return read_images(images, layout, name, **options)
+
+
+@pytest.mark.parametrize("image", [
+    np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.float32), torch.zeros(3, 4, 5), torch.zeros(4, 5, dtype=torch.uint8),
+    Image.new("RGB", (5, 4)), Image.new("L", (5, 4)), Image.new("RGBA", (5, 4)), Image.new("F", (5, 4)),
+])  # fmt: skip
+def test_what_an_image_may_be(image):
+    read = as_array(image, "it")
+    assert read.dtype in (np.uint8, np.float32)
+    planar = is_planar(image, read.shape, "auto", "it")
+    assert (read.shape[1:] if planar else read.shape[:2]) == (4, 5)
+
+
+def test_tensors_and_arrays_share_their_memory():
+    tensor, array = torch.zeros(3, 4, 5), np.zeros((4, 5, 3), np.uint8)
+    assert np.shares_memory(as_array(tensor, "it"), tensor.numpy())
+    assert as_array(array, "it") is array
+
+
+@pytest.mark.parametrize(("image", "error", "words"), [
+    ("a.png", TypeError, "it must be an array, a PIL image or a tensor, got str"),
+    (np.zeros((4, 5)), TypeError, "it must be uint8 or float32, got float64"),
+    (torch.zeros(4, 5, dtype=torch.bfloat16), TypeError, "it must be uint8 or float32, got torch.bfloat16"),
+    (torch.zeros(4, 5, device="meta"), TypeError, "it must be on the CPU, got a tensor on meta"),
+    (np.zeros(5, np.uint8), ValueError, r"it must have 2 or 3 axes, .* got \(5,\)"),
+    (np.zeros((0, 4, 3), np.uint8), ValueError, r"none empty, got \(0, 4, 3\)"),
+    (Image.new("P", (5, 4)), TypeError, "it is a PIL image of mode 'P', allowed are .*convert"),
+    (Image.new("1", (5, 4)), TypeError, "mode '1'"),
+    (Image.new("CMYK", (5, 4)), TypeError, "mode 'CMYK'"),
+])  # fmt: skip
+def test_bad_images_are_named(image, error, words):
+    with pytest.raises(error, match=words):
+        as_array(image, "it")
+
+
+@pytest.mark.parametrize(("image", "layout", "planar"), [
+    (np.zeros((32, 32, 3)), "auto", False), (torch.zeros(3, 32, 32), "auto", True),
+    (np.zeros((3, 32, 32)), "channels_first", True), (torch.zeros(32, 32, 3), "channels_last", False),
+    (np.zeros((32, 32)), "channels_first", False), (np.zeros((64, 64, 16)), "auto", False),
+    (Image.new("RGB", (5, 4)), "channels_first", False),
+])  # fmt: skip
+def test_layouts(image, layout, planar):
+    shape = np.asarray(image).shape
+    assert is_planar(image, shape, layout, "it") == planar
+
+
+@pytest.mark.parametrize(("image", "words"), [
+    (np.zeros((3, 32, 32)), r"it is an array of shape \(3, 32, 32\), read as \(H, W, C\) it has 32 channels; say layout='channels_first'"),
+    (torch.zeros(32, 40, 3), r"it is a tensor of shape \(32, 40, 3\), read as \(C, H, W\) it has 32 channels; say layout='channels_last'"),
+])  # fmt: skip
+def test_an_axis_order_that_cannot_be_right_is_refused(image, words):
+    with pytest.raises(ValueError, match=words):
+        is_planar(image, image.shape, "auto", "it")
+
+
+@pytest.mark.parametrize("other", [torch.zeros(3, 8, 6), np.zeros((8, 6, 3), np.uint8)], ids=["tensor", "array"])
+def test_images_that_differ_are_named(other):
+    kind = torch.zeros if isinstance(other, torch.Tensor) else np.zeros
+    smaller = kind((3, 8, 5) if kind is torch.zeros else (8, 5, 3), dtype=other.dtype)
+    with pytest.raises(ValueError, match=r"image of sample 2 has shape .*5.*, image of sample 0 has .*6"):
+        read([other, other, smaller])
+    changed = kind(other.shape, dtype=torch.uint8 if kind is torch.zeros else np.float32)
+    with pytest.raises(ValueError, match=r"image of sample 1 is \w+, image of sample 0 is \w+"):
+        read([other, changed])
+    assert len(read([other, smaller, changed], raw=True).arrays) == 3
+
+
+def test_images_of_two_layouts_are_named():
+    with pytest.raises(ValueError, match=r"image of sample 1 is \(C, H, W\), image of sample 0 is \(H, W, C\)"):
+        read([np.zeros((3, 3, 3), np.float32), torch.zeros(3, 3, 3)])
+
+
+def test_raw_images_may_be_of_any_dtype():
+    read([np.zeros((4, 4), np.uint16), np.zeros((5, 5), np.float64)], raw=True)
+    with pytest.raises(TypeError, match="image of sample 1 must be uint8 or float32"):
+        read([np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.complex64)], raw=True)

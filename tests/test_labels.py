@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import torch
+
+from miamix_cpu.labels import read_labels
+
+
+@pytest.mark.parametrize("labels", [
+    [1, 0, 2], (1, 0, 2), np.array([1, 0, 2]), np.array([1, 0, 2], np.uint8), [np.int64(1), np.int32(0), np.uint8(2)],
+    [torch.tensor(1), torch.tensor(0), torch.tensor(2)], [np.array(1), np.array(0), np.array(2)], [True, False, 2],
+    range(1, 4),
+])  # fmt: skip
+def test_integers_of_any_kind(labels):
+    found = read_labels(labels, 4)
+    assert found.dtype == np.int64
+    assert found.tolist() in ([1, 0, 2], [1, 2, 3])
+
+
+@pytest.mark.parametrize("labels", [
+    [[0.5, 0.5], [1, 0]], np.array([[0.5, 0.5], [1, 0]]), [torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])],
+    [np.array([0.5, 0.5], np.float16), np.array([1, 0], np.float16)],
+])  # fmt: skip
+def test_vectors_of_any_kind(labels):
+    found = read_labels(labels, 2)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, [[0.5, 0.5], [1, 0]])
+
+
+@pytest.mark.parametrize(("labels", "error", "words"), [
+    ([0, 1, -1], ValueError, r"label of sample 2 must be in \[0, 1\], got -1"),
+    ([0, 5], ValueError, r"label of sample 1 must be in \[0, 1\], got 5"),
+    ([0, float("nan")], ValueError, "label of sample 1 is NaN"),
+    ([0.0, 1.0], TypeError, "label of sample 0 must be an integer class or a vector of 2 values, got .*0.0"),
+    (["cat", "dog"], TypeError, "labels must be integers or vectors of numbers"),
+    ([None, None], TypeError, "labels must be integers or vectors of numbers"),
+    ([[1, 0, 0], [0, 1, 0]], ValueError, r"label of sample 0 must have num_classes=2 values, got shape \(3,\)"),
+    ([[1, 0], [0, 1, 0]], ValueError, r"label of sample 1 has shape \(3,\), that of sample 0 \(2,\)"),
+    ([[1, 0], 1], ValueError, r"label of sample 1 has shape \(\), that of sample 0 \(2,\)"),
+    ([0, [1, 0]], TypeError, "labels must be integers or vectors of one length"),
+    ([[1, 0], [np.nan, 0]], ValueError, r"label of sample 1 must have values in \[0, 1\], got \[nan, 0.0\]"),
+    ([[1, 0], [2, 0]], ValueError, r"label of sample 1 must have values in \[0, 1\], got \[2.0, 0.0\]"),
+    ([10**30, 1], TypeError, "labels must be integers"),
+])  # fmt: skip
+def test_bad_labels_are_named(labels, error, words):
+    with pytest.raises(error, match=words):
+        read_labels(labels, 2)

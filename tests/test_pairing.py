@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from miamix_cpu.pairing import draw_partners
+from tests import naive
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 128])
+def test_nobody_is_left_in_place(n, rng):
+    for _ in range(200):
+        partner = draw_partners(n, 0.0, rng)
+        assert (partner != np.arange(n)).all()
+        assert sorted(partner) == list(range(n))
+
+
+def test_a_single_sample_is_its_own_partner(rng):
+    assert draw_partners(1, 0.0, rng).tolist() == [0]
+
+
+def test_everybody_pairs_with_himself(rng):
+    np.testing.assert_array_equal(draw_partners(50, 1.0, rng), np.arange(50))
+
+
+@pytest.mark.parametrize("n", [2, 4, 64])
+def test_self_pairs_are_exactly_as_frequent_as_said(n, rng):
+    draws = 40_000 // n
+    share = np.mean([draw_partners(n, 0.1, rng) == np.arange(n) for _ in range(draws)])
+    assert abs(share - 0.1) < 4 * np.sqrt(0.09 / (draws * n))
+
+
+@pytest.mark.parametrize("p_self", [0.0, 0.3])
+def test_same_law_as_the_naive_twin(p_self, rng):
+    """Every pair (i, partner) of 5 samples, 20,000 batches each, to 5 standard errors."""
+    counts = np.zeros((2, 5, 5))
+    for _ in range(20_000):
+        for row, partner in enumerate((draw_partners(5, p_self, rng), naive.partners(5, p_self, rng))):
+            counts[row, np.arange(5), partner] += 1
+    error = np.sqrt(2 * 20_000 * 0.25)
+    assert np.abs(counts[0] - counts[1]).max() < 5 * error
+    off = counts[0][~np.eye(5, dtype=bool)] / 20_000
+    np.testing.assert_allclose(off, (1 - p_self) / 4, atol=5 * np.sqrt(0.25 * 0.75 / 20_000))
+
+
+def test_self_pairing_is_independent_between_samples(rng):
+    selves = np.array([draw_partners(2, 0.5, rng) == [0, 1] for _ in range(20_000)])
+    joint = selves.all(axis=1).mean()
+    assert abs(joint - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 20_000)

@@ -1,0 +1,123 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from miamix_cpu import FMixOptions, GridMixOptions, MiAMix, MiAMixConfig, MixPlan
+from miamix_cpu.config import METHODS
+
+EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=4, p_aug=0.5)
+
+
+@pytest.mark.parametrize("config", [
+    EVERYTHING, EVERYTHING.replace(merge="sum", lam_from="orig", second_view="shared"),
+    EVERYTHING.replace(fmix=FMixOptions(decay=0.8), gridmix=GridMixOptions(pattern="random")),
+])  # fmt: skip
+def test_a_saved_plan_gives_the_same_bytes(config, tmp_path, rng):
+    images = rng.integers(0, 256, (9, 70, 40, 3), dtype=np.uint8)
+    second = rng.integers(0, 256, (9, 70, 40, 3), dtype=np.uint8)
+    mix = MiAMix(9, config, return_masks=True)
+    batch = mix(images, np.arange(9), rng=rng, second=second)
+    batch.plan.save(tmp_path / "plan.npz")
+    plan = MixPlan.load(tmp_path / "plan.npz")
+    again = mix.render(plan, images, np.arange(9), second=second)
+    for name in ("images", "targets", "lam", "partner", "masks"):
+        assert getattr(again, name).tobytes() == getattr(batch, name).tobytes(), name
+    assert [again.describe(i) for i in range(9)] == [batch.describe(i) for i in range(9)]
+    assert (plan.merge, plan.lam_from, plan.second_view, plan.key) == (
+        config.merge, config.lam_from, config.second_view, None)  # fmt: skip
+
+
+def test_a_saved_plan_holds_no_pickle(tmp_path, rng):
+    MiAMix(3).plan(4, 8, 8, rng=rng).save(tmp_path / "plan.npz")
+    with np.load(tmp_path / "plan.npz", allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+
+
+def test_files_that_are_no_plans(tmp_path, rng):
+    with pytest.raises(FileNotFoundError):
+        MixPlan.load(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("not a zip file")
+    with pytest.raises(ValueError, match=r"text.npz is not a saved plan"):
+        MixPlan.load(tmp_path / "text.npz")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match=r"other.npz is not a plan that can be rendered"):
+        MixPlan.load(tmp_path / "other.npz")
+
+
+BREAKS = {
+    "partner must be a sample": lambda p: {"partner": p.partner + 100},
+    "first_layer must rise": lambda p: {"first_layer": p.first_layer[::-1].copy()},
+    "coefficients must be finite": lambda p: {"coefficients": p.coefficients * np.nan},
+    "blocks must lie inside": lambda p: {"coefficients": p.coefficients[:1]},
+    "height and width": lambda p: {"height": 0},
+    "merge must be": lambda p: {"merge": "max"},
+    "lam_from must be": lambda p: {"lam_from": "max"},
+    "second_view must be": lambda p: {"second_view": "max"},
+    "key must be 16 bytes": lambda p: {"key": b"short"},
+    "method must be a known code": lambda p: {"layers": changed(p, "method", 77)},
+    "ratio must be in": lambda p: {"layers": changed(p, "ratio", 1.5)},
+    "layers must be finite": lambda p: {"layers": changed(p, "angle", np.inf)},
+    "dither must be in": lambda p: {"layers": changed(p, "dither", 1.0)},
+    "window must be odd": lambda p: {"layers": changed(p, "window", 4)},
+    "window must be below": lambda p: {"layers": changed(p, "window", 99_999)},
+    "cells must be at least 1": lambda p: {"layers": changed(p, "cells", 0)},
+    "blocks must not be negative": lambda p: {"layers": changed(p, "start", -5)},
+    "fmix must have harmonics below": lambda p: {"width": 3, "height": 3},
+    "fmix must have harmonics": lambda p: {"layers": changed(p, "rows", 4, "fmix")},
+    "a field of fmix must": lambda p: {"layers": changed(p, "is_field", True)},
+    "gridmix must have a block": lambda p: {"layers": changed(p, "columns", 3, "gridmix")},
+}
+
+
+def changed(plan, name, value, method=None):
+    layers = plan.layers.copy()
+    layers[name][slice(None) if method is None else layers["method"] == METHODS.index(method)] = value
+    return layers
+
+
+@pytest.mark.parametrize("words", BREAKS)
+def test_a_damaged_plan_is_refused(words, tmp_path, rng):
+    """Kernels trust a plan, so a file must not bring one that reads past an array."""
+    plan = MiAMix(3, EVERYTHING).plan(30, 16, 16, rng=rng)
+    broken = dataclasses.replace(plan, **BREAKS[words](plan))
+    broken.save(tmp_path / "plan.npz")
+    with pytest.raises(ValueError, match=words):
+        MixPlan.load(tmp_path / "plan.npz")
+
+
+def test_description_in_words():
+    config = EVERYTHING.replace(p_self=0.3, k_max=3)
+    plan = MiAMix(3, config).plan(300, 64, 64, rng=np.random.default_rng(0))
+    words = [plan.describe(i) for i in range(300)]
+    assert all("\n" not in line for line in words)
+    for i, line in enumerate(words):
+        partner = plan.partner[i]
+        assert line.startswith(
+            f"sample {i} with " + ("another view of itself" if partner == i else f"sample {partner}")
+        )
+        layers = plan.layers_of(i)
+        assert line.count(" then ") == len(layers) - 1
+        for layer, part in zip(layers, line.split(": ", 1)[1].split(" then "), strict=True):
+            assert part.startswith(f"{METHODS[layer['method']]} {layer['ratio']:.2f}")
+            assert ("rotated" in part) == bool(layer["augmented"])
+            assert (f"smoothed {layer['window']} px" in part) == bool(layer["window"])
+    with pytest.raises(IndexError, match=r"sample must be in \[0, 299\], got 300"):
+        plan.describe(300)
+    with pytest.raises(IndexError):
+        plan.describe(-1)
+
+
+def test_description_of_what_is_not_mixed(rng):
+    plan = MiAMix(3, MiAMixConfig.plain("mixup", p_self=1.0)).plan(2, 4, 4, rng=rng)
+    assert plan.describe(0).startswith("sample 0 with itself: mixup")
+    empty = dataclasses.replace(plan, layers=plan.layers[:0], first_layer=np.zeros(3, np.int64))
+    assert empty.describe(1) == "sample 1, not mixed"
+
+
+def test_who_needs_a_second_view(rng):
+    plan = MiAMix(3, MiAMixConfig(p_self=0.5)).plan(50, 4, 4, rng=rng)
+    np.testing.assert_array_equal(np.flatnonzero(plan.needs_second_view), np.unique(plan.partner))
+    nothing = dataclasses.replace(plan, layers=plan.layers[:0], first_layer=np.zeros(51, np.int64))
+    assert not nothing.needs_second_view.any()
+    assert not nothing.mixed.any()

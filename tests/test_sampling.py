@@ -1,0 +1,145 @@
+"""Stage 2 and the plan's law, by statistics with a fixed seed."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from miamix_cpu import MiAMixConfig
+from miamix_cpu.config import METHODS
+from miamix_cpu.sampling import draw_plan, draw_ratios
+from tests import naive
+
+CODES = {name: METHODS.index(name) for name in METHODS}
+SIGNIFICANT = 1e-4  # with this many tests a fixed seed should pass at once, and a wrong law fail by far
+
+
+@pytest.fixture(scope="module")
+def plan():
+    """Table 1 on 40,000 samples."""
+    return draw_plan(MiAMixConfig(), 40_000, 32, 48, np.random.default_rng(5))
+
+
+def close(share, expected, n):
+    assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n), (share, expected)
+
+
+def test_k_is_uniform(plan):
+    k = np.diff(plan.first_layer)
+    assert set(k) == {1, 2}
+    close((k == 2).mean(), 0.5, len(k))
+    k = np.diff(draw_plan(MiAMixConfig(k_min=2, k_max=5), 20_000, 4, 4, np.random.default_rng(0)).first_layer)
+    assert stats.chisquare(np.bincount(k)[2:]).pvalue > SIGNIFICANT
+    assert set(np.diff(draw_plan(MiAMixConfig(k_min=3, k_max=3), 50, 4, 4, np.random.default_rng(0)).first_layer)) == {
+        3
+    }
+
+
+def test_methods_follow_their_weights(plan):
+    counts = np.bincount(plan.layers["method"], minlength=len(METHODS))
+    expected = np.array([{"mixup": 2, "gmix": 0}.get(name, 1) for name in METHODS]) / 6 * len(plan.layers)
+    assert counts[CODES["gmix"]] == 0
+    used = expected > 0
+    assert stats.chisquare(counts[used], expected[used]).pvalue > SIGNIFICANT
+
+
+def test_methods_of_a_sample_are_independent(plan):
+    pairs = plan.layers["method"][[plan.first_layer[:-1][np.diff(plan.first_layer) == 2] + j for j in (0, 1)]]
+    table = np.zeros((6, 6))
+    np.add.at(table, (pairs[0], pairs[1]), 1)
+    table = table[np.ix_(table.sum(1) > 0, table.sum(0) > 0)]
+    assert stats.chi2_contingency(table).pvalue > SIGNIFICANT
+
+
+def test_augmentation_only_where_the_paper_has_it(plan):
+    layers = plan.layers
+    able = np.isin(layers["method"], [CODES["cutmix"], CODES["fmix"], CODES["gridmix"]])
+    assert not layers["augmented"][~able].any()
+    assert not layers["window"][~able].any()
+    close(layers["augmented"][able].mean(), 0.25, able.sum())
+    close((layers["window"][able] > 0).mean(), 0.5, able.sum())
+    both = layers["augmented"][able] & (layers["window"][able] > 0)
+    close(both.mean(), 0.125, able.sum())
+    augmented = layers[able & layers["augmented"]]
+    assert stats.kstest(augmented["angle"], stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > SIGNIFICANT
+    assert stats.kstest(augmented["shear"], stats.uniform(-0.5, 1).cdf).pvalue > SIGNIFICANT
+
+
+@pytest.mark.parametrize(("smooth_max", "size", "windows"), [
+    (1 / 8, (32, 48), {3}), (1 / 8, (64, 80), {3, 5, 7}), (0.5, (20, 40), {3, 5, 7, 9}), (2.0, (4, 4), {3, 5, 7}),
+    (1 / 8, (1, 1), {3}),
+])  # fmt: skip
+def test_windows_are_odd_and_in_range(smooth_max, size, windows):
+    config = MiAMixConfig(p_smooth=1, smooth_max=smooth_max, methods=("cutmix",), weights=(1,))
+    layers = draw_plan(config, 600, *size, np.random.default_rng(0)).layers
+    assert set(layers["window"]) == windows
+    if len(windows) > 1:
+        assert stats.chisquare(np.bincount(layers["window"])[3::2]).pvalue > SIGNIFICANT
+
+
+@pytest.mark.parametrize("name", ["cutmix", "agmix"])
+def test_centres_are_uniform(plan, name):
+    layers = plan.layers[plan.layers["method"] == CODES[name]]
+    for field in ("cy", "cx"):
+        assert stats.kstest(layers[field], "uniform").pvalue > SIGNIFICANT
+    assert abs(np.corrcoef(layers["cy"], layers["cx"])[0, 1]) < 4 / np.sqrt(len(layers))
+
+
+def test_gridmix_draws_cells_and_phases(plan):
+    layers = plan.layers[plan.layers["method"] == CODES["gridmix"]]
+    assert stats.chisquare(np.bincount(layers["cells"])[2:7]).pvalue > SIGNIFICANT
+    for field in ("cy", "cx"):
+        assert stats.kstest(layers[field], "uniform").pvalue > SIGNIFICANT
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_ratios_are_dirichlet(k, alpha):
+    """Marginals Beta(alpha, (2k - 1) alpha), sum Beta(k alpha, k alpha), and NumPy's own Dirichlet."""
+    n, rng = 8000, np.random.default_rng(k)
+    found = draw_ratios(np.full(n, k), alpha, rng).reshape(n, k)
+    for j in range(k):
+        assert stats.kstest(found[:, j], stats.beta(alpha, (2 * k - 1) * alpha).cdf).pvalue > SIGNIFICANT
+    assert stats.kstest(found.sum(axis=1), stats.beta(k * alpha, k * alpha).cdf).pvalue > SIGNIFICANT
+    expected = np.array([naive.ratios(k, alpha, rng) for _ in range(n)])
+    np.testing.assert_allclose(np.cov(found.T), np.cov(expected.T), atol=0.01)
+
+
+def test_ratios_of_mixed_k_are_laid_out_sample_by_sample():
+    k = np.array([2, 0, 3, 1])
+    ratios = draw_ratios(k, 1e6, np.random.default_rng(0))
+    # At a huge alpha each ratio is 1 / (2 k).
+    np.testing.assert_allclose(ratios, [1 / 4, 1 / 4, 1 / 6, 1 / 6, 1 / 6, 1 / 2], atol=2e-3)
+
+
+@pytest.mark.parametrize("alpha", [1e-8, 1e-3, 1e3])
+def test_extreme_alpha_gives_ratios(alpha):
+    ratios = draw_ratios(np.full(5000, 3), alpha, np.random.default_rng(0)).reshape(-1, 3)
+    assert np.isfinite(ratios).all()
+    assert ratios.min() >= 0
+    assert ratios.sum(axis=1).max() <= 1 + 1e-12
+    if alpha < 1:  # all or nothing; a half of the samples nothing
+        assert abs((ratios.sum(axis=1) > 0.5).mean() - 0.5) < 0.05
+
+
+def test_batches_are_independent():
+    first = [draw_plan(MiAMixConfig(), 4, 8, 8, np.random.default_rng(seed)).layers["ratio"][0] for seed in range(4000)]
+    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 4 / np.sqrt(4000)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_a_schedule_changes_who_is_mixed_and_nothing_else(probability):
+    config = MiAMixConfig(k_max=4)
+    whole = draw_plan(config, 3000, 16, 16, np.random.default_rng(1))
+    some = draw_plan(config, 3000, 16, 16, np.random.default_rng(1), probability=probability)
+    if probability in (0.0, 1.0):
+        assert some.mixed.mean() == probability
+    else:
+        close(some.mixed.mean(), probability, 3000)
+    np.testing.assert_array_equal(some.partner, whole.partner)
+    for i in np.flatnonzero(some.mixed)[:50]:
+        np.testing.assert_array_equal(some.layers_of(i), whole.layers_of(i))
+    some.check()
+
+
+def test_plans_pass_their_own_check(plan):
+    plan.check()
