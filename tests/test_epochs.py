@@ -1,0 +1,114 @@
+import os
+import pickle
+import warnings
+
+import pytest
+import torch
+
+from miamix_cpu import EpochSampler, Indexed, MixSchedule
+from miamix_cpu.epochs import EpochState, IndexedSample
+
+
+def test_a_schedule_starts_ramps_and_switches_off():
+    schedule = MixSchedule(start=2, ramp=3, off=8, probability=0.8)
+    found = [schedule.probability_at(epoch) for epoch in range(10)]
+    assert found == pytest.approx([0, 0, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0, 0])
+    assert [MixSchedule().probability_at(epoch) for epoch in (0, 100)] == [1, 1]
+    assert MixSchedule(probability=0.5).probability_at(0) == 0.5
+
+
+@pytest.mark.parametrize(("changes", "error", "words"), [
+    ({"start": -1}, ValueError, "start must be at least 0, got -1"),
+    ({"ramp": 1.5}, TypeError, "ramp must be an integer, got 1.5"),
+    ({"off": -2}, ValueError, "off must be at least 0, got -2"),
+    ({"probability": 2}, ValueError, r"probability must be in \[0, 1\], got 2"),
+    ({"probability": "1"}, TypeError, "probability must be a number"),
+])  # fmt: skip
+def test_bad_schedules_are_named(changes, error, words):
+    with pytest.raises(error, match=words):
+        MixSchedule(**changes)
+
+
+def test_a_repeated_key_warns_once():
+    state = EpochState()
+    keys = [os.urandom(16) for _ in range(500)]
+    for key in keys:
+        state.remember(key)
+    with pytest.warns(UserWarning, match=r"the same batch came twice in epoch 0.*set_epoch"):
+        state.remember(keys[77])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        state.remember(keys[78])
+
+
+def test_a_new_epoch_forgets_the_keys():
+    state = EpochState()
+    key = os.urandom(16)
+    state.remember(key)
+    state.set(1)
+    state.remember(key)
+    state.set(1)
+    with pytest.warns(UserWarning, match="the same batch came twice in epoch 1"):
+        state.remember(key)
+
+
+def test_more_batches_than_are_remembered():
+    state = EpochState()
+    for _ in range(5000):
+        state.remember(os.urandom(16))
+
+
+def test_an_epoch_that_changes_during_a_batch_warns_once():
+    state = EpochState()
+    for expected in (True, False):
+        epoch = state.begin()
+        state.set(epoch + 1)
+        if expected:
+            with pytest.warns(UserWarning, match="the epoch changed while batches were being made"):
+                state.end(epoch)
+        else:
+            state.end(epoch)
+
+
+def test_state_is_shared_with_other_processes():
+    state = EpochState()
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=read_epoch, args=(state, queue))
+    state.set(41)
+    process.start()
+    assert queue.get(timeout=60) == 41
+    process.join()
+    assert state.epoch == 42
+
+
+def read_epoch(state, queue):
+    queue.put(state.epoch)
+    state.set(42)
+
+
+def test_state_pickles():
+    state = EpochState()
+    state.set(3)
+    assert pickle.loads(pickle.dumps(state)).epoch == 3
+
+
+class Sampler(list):
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+def test_the_epoch_travels_with_the_index():
+    inner = Sampler([4, 2])
+    sampler = EpochSampler(inner)
+    assert len(sampler) == 2
+    assert list(sampler) == [(0, 4), (0, 2)]
+    assert list(sampler) == [(1, 4), (1, 2)]
+    sampler.set_epoch(9)
+    assert inner.epoch == 9
+    assert list(sampler) == [(9, 4), (9, 2)]
+    dataset = Indexed(["a", "b", "c", "d", "e"])
+    assert len(dataset) == 5
+    assert dataset[(9, 4)] == IndexedSample(9, 4, "e")
+    with pytest.raises(TypeError, match=r"Indexed must be asked by an EpochSampler for \(epoch, index\), got 4"):
+        dataset[4]

@@ -1,0 +1,152 @@
+import pickle
+import random
+import threading
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from albumentations.pytorch import ToTensorV2
+
+from miamix_cpu import TwoViews
+from miamix_cpu.views import Transform, is_albumentations, takes_keyword
+from tests.transforms import Numbers, draws_from_everything
+
+
+def crop():
+    return A.Compose([A.RandomCrop(6, 6), A.HorizontalFlip(), A.RandomBrightnessContrast()])
+
+
+def make(transform, images, seed=0, planar=False):
+    return Transform(transform).make(images, planar, range(len(images)), np.random.default_rng(seed), str)
+
+
+class Plain:
+    def __call__(self, x):
+        return x
+
+
+class Keyword:
+    def __call__(self, *, image):
+        return {"image": image, "other": 1}
+
+
+class Image:
+    def __call__(self, image):
+        return image
+
+
+class Anything:
+    def __call__(self, *args, **kwargs):
+        return args[0]
+
+
+@pytest.mark.parametrize(("transform", "keyword"), [
+    (Plain(), False), (lambda x: x, False), (np.asarray, False), (torch.nn.Identity(), False), (Anything(), False),
+    (Keyword(), True), (Image(), True), (lambda **data: data, True), (crop(), True), (A.HorizontalFlip(), True),
+])  # fmt: skip
+def test_how_a_transform_is_called(transform, keyword):
+    assert takes_keyword(transform) == keyword
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    (view,) = make(transform, [image])
+    assert view.shape in ((8, 8, 3), (6, 6, 3))
+    assert is_albumentations(transform) == isinstance(transform, (A.Compose, A.BasicTransform))
+
+
+@pytest.mark.parametrize("transform", [crop, lambda: draws_from_everything], ids=["albumentations", "globals"])
+def test_views_are_keyed_and_differ(transform, rng):
+    images = [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)] * 12
+    one, two, other = make(transform(), images), make(transform(), images), make(transform(), images, seed=1)
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, other)
+    assert len(np.unique(np.array(one).reshape(12, -1), axis=0)) > 8
+
+
+def test_the_callers_compose_is_not_touched(rng):
+    compose = crop()
+    image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    compose.set_random_state(np.random.default_rng(3), random.Random(3))
+    expected = [compose(image=image)["image"] for _ in range(5)]
+    compose.set_random_state(np.random.default_rng(3), random.Random(3))
+    make(compose, [image] * 4)
+    np.testing.assert_array_equal([compose(image=image)["image"] for _ in range(5)], expected)
+
+
+def test_a_compose_with_a_seed_is_taken_over_with_a_warning(rng):
+    image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    with pytest.warns(UserWarning, match="the transform's own seed=7 is not used"):
+        transform = Transform(A.Compose([A.HorizontalFlip(), A.VerticalFlip()], seed=7))
+    views = transform.make([image] * 400, False, range(400), np.random.default_rng(0), str)
+    both = [np.array_equal(view, image[::-1, ::-1]) for view in views]
+    none = [np.array_equal(view, image) for view in views]
+    # Compose(seed=) gives each child the same seed: both flips or none, 400 times out of 400.
+    assert 60 < sum(both) < 140
+    assert 60 < sum(none) < 140
+
+
+def test_tensors_reach_albumentations_as_arrays(rng):
+    image = torch.from_numpy(rng.integers(0, 256, (3, 8, 9), dtype=np.uint8))
+    (view,) = make(A.Compose([A.NoOp()]), [image], planar=True)
+    np.testing.assert_array_equal(view, image.numpy().transpose(1, 2, 0))
+    (view,) = make(A.Compose([ToTensorV2()]), [image], planar=True)
+    assert torch.equal(view, image)
+
+
+def test_what_fails_is_named():
+    def fails(x):
+        raise ZeroDivisionError("no")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        Transform(fails).make([1], False, [0], np.random.default_rng(0), lambda i: f"the first view of sample {i}")
+    assert caught.value.__notes__ == ["raised by the transform, for the first view of sample 0"]
+    for nothing in (lambda x: None, lambda **data: {"img": 1}):
+        with pytest.raises(TypeError, match="the transform returned nothing for view 0"):
+            Transform(nothing).make(
+                [np.zeros((2, 2), np.uint8)], False, [0], np.random.default_rng(0), "view {}".format
+            )
+    with pytest.raises(TypeError, match="transform must be callable, got 3"):
+        Transform(3)
+
+
+def test_threads_do_not_share_a_compose(rng):
+    images = [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in range(60)]
+    transform = Transform(crop())
+    expected = np.array([make(crop(), images, seed) for seed in range(8)])
+    found = [None] * 8
+
+    def work(seed):
+        found[seed] = transform.make(images, False, range(60), np.random.default_rng(seed), str)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(np.array(found), expected)
+
+
+def test_transforms_pickle(rng):
+    images = [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)] * 3
+    transform = Transform(crop())
+    before = transform.make(images, False, range(3), np.random.default_rng(0), str)
+    again = pickle.loads(pickle.dumps(transform)).make(images, False, range(3), np.random.default_rng(0), str)
+    np.testing.assert_array_equal(before, again)
+
+
+def test_two_views_of_a_dataset():
+    dataset = TwoViews(Numbers(6), crop(), seed=1)
+    assert len(dataset) == 6
+    (first, second), label = dataset[3]
+    assert (first.shape, second.shape, label) == ((6, 6, 3), (6, 6, 3), 3)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(dataset[3][0], TwoViews(Numbers(6), crop(), seed=1)[3][0])
+    assert not np.array_equal(dataset[3][0], TwoViews(Numbers(6), crop(), seed=2)[3][0])
+    dataset.set_epoch(1)
+    assert not np.array_equal(dataset[3][0][0], first)
+
+
+def test_two_views_of_dicts_and_longer_tuples():
+    image = np.zeros((8, 8, 3), np.uint8)
+    sample = TwoViews([{"img": image, "label": 1, "id": 5}], crop(), key="img")[0]
+    assert (len(sample["img"]), sample["label"], sample["id"]) == (2, 1, 5)
+    assert TwoViews([(image, 1, 5)], crop())[0][1:] == (1, 5)
