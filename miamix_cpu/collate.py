@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,14 +105,12 @@ class MiAMixCollator:
         check_choice("memory_format", memory_format, ("channels_first", "channels_last"))
         if schedule is not None and not isinstance(schedule, MixSchedule):
             raise TypeError(f"schedule must be a MixSchedule, got {schedule!r}")
-        name = check_dtype(dtype, ("float32", "uint8", "float16", "bfloat16"))
-        assert name is not None
-        self.dtype = name
+        self.dtype = check_dtype(dtype, ("float32", "uint8", "float16", "bfloat16"))
         # The options that both share are checked there.
         mixer = MiAMix(
             num_classes,
             config,
-            dtype=None if name == "bfloat16" else name,
+            dtype=self.dtype if self.dtype == "uint8" else "float32",
             mean=mean,
             std=std,
             targets=targets,
@@ -210,35 +209,36 @@ class MiAMixCollator:
             raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
         return self._collate(samples, plan)
 
-    def _collate(self, samples: Sequence[Any], plan: MixPlan | None) -> Any:
+    def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
         epoch = self._state.begin()
         try:
-            return self._make(samples, plan, epoch)
+            return self._make(samples, replayed, epoch)
         finally:
             self._state.end(epoch)
 
-    def _make(self, samples: Sequence[Any], plan: MixPlan | None, epoch: int) -> Any:
+    def _make(self, samples: Sequence[Any], replayed: MixPlan | None, epoch: int) -> Any:
         parts = self._read(samples)
+        epoch = epoch if parts.epoch is None else parts.epoch
         labels = read_labels(parts.labels, self.num_classes)
-        key = plan.key if plan is not None else self._key(parts, labels, epoch)
-        probability = probability_of(self.schedule, epoch if parts.epoch is None else parts.epoch)
-        rng = stream(key, VIEWS) if key is not None and self._transform is not None else None
+        key: bytes | None
+        if replayed is None:
+            key = self._key(parts, labels, epoch)
+            plan_of = partial(self._draw, key, epoch)
+        else:
+            key = replayed.key
+            plan_of = partial(_fitting, replayed)
+        rng = None if key is None else stream(key, VIEWS)
         first = self._views(parts, range(len(samples)), rng, "first")
         height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
-        if plan is None:
-            assert key is not None
-            plan = draw_plan(
-                self.config, len(samples), height, width, stream(key, PLAN), probability=probability, key=key
-            )
-            if probability > 0:
-                self._state.remember(key)
-        elif (len(plan), plan.height, plan.width) != (len(samples), height, width):
-            raise ValueError(
-                f"the plan is for {len(plan)} images of {plan.height} x {plan.width} pixels, got {len(samples)} of "
-                f"{height} x {width}"
-            )
+        plan = plan_of(len(samples), height, width)
         second = self._second(parts, first, plan, rng)
         return self._render(plan, first, second, labels, parts)
+
+    def _draw(self, key: bytes, epoch: int, n: int, height: int, width: int) -> MixPlan:
+        probability = probability_of(self.schedule, epoch)
+        if probability > 0:
+            self._state.remember(key)
+        return draw_plan(self.config, n, height, width, stream(key, PLAN), probability=probability, key=key)
 
     def _read(self, samples: Sequence[Any]) -> _Parts:
         """Take the samples apart."""
@@ -275,7 +275,7 @@ class MiAMixCollator:
                     else:
                         hashed.append(repr(shapes.pop()).encode())
                     hashed.append(hash_images(read.arrays, planar=read.planar).tobytes())
-        return batch_key(self.seed, epoch if parts.epoch is None else parts.epoch, hashed)
+        return batch_key(self.seed, epoch, hashed)
 
     def _raw(self, images: list[Any]) -> Images:
         return read_images(images, self.layout, lambda i: f"image of sample {i}", raw=self._transform is not None)
@@ -453,6 +453,15 @@ class _Parts:
         if not self.is_dict and not (isinstance(key, int) and 0 <= key < len(samples[0])):
             raise ValueError(f"index_key must be a position in samples of {len(samples[0])} entries, got {key!r}")
         return [sample[key] for sample in samples]
+
+
+def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:
+    """`plan`, if it is for `n` images of this size."""
+    if (len(plan), plan.height, plan.width) != (n, height, width):
+        raise ValueError(
+            f"the plan is for {len(plan)} images of {plan.height} x {plan.width} pixels, got {n} of {height} x {width}"
+        )
+    return plan
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

@@ -130,7 +130,7 @@ class MiAMix:
             raise ValueError("label_smoothing needs targets='soft': pairs are handed out unsmoothed")
         self.num_classes = check_integer("num_classes", num_classes, low=1)
         self.config = config or MiAMixConfig()
-        self.dtype = check_dtype(dtype, ("uint8", "float32", "float16"), optional=True)
+        self.dtype = None if dtype is None else check_dtype(dtype, ("uint8", "float32", "float16"))
         self.mean, self.std = check_normalisation(mean, std, self.dtype)
         self.targets = targets
         self.label_smoothing = check_real("label_smoothing", label_smoothing, high=1.0)
@@ -281,10 +281,8 @@ def normalisation(
     return np.ones(channels, np.float32), np.zeros(channels, np.float32)
 
 
-def check_dtype(dtype: Any, allowed: tuple[str, ...], *, optional: bool = False) -> str | None:
+def check_dtype(dtype: Any, allowed: tuple[str, ...]) -> str:
     """The name of `dtype`, a name or a NumPy or torch dtype."""
-    if dtype is None and optional:
-        return None
     name = str(dtype).removeprefix("torch.")
     if name not in allowed:
         with suppress(TypeError):

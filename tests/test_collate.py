@@ -673,7 +673,7 @@ def test_a_second_view_that_differs_is_named(second):
         calls.append(image)
         return image if len(calls) <= 2 else second
 
-    with pytest.raises(ValueError, match="second view of sample 0 is .*, first view of sample 0 is uint8"):
+    with pytest.raises(ValueError, match=r"second view of sample 0 is .*, first view of sample 0 is uint8"):
         MiAMixCollator(10, NO_SELF, seed=0, transform=transform)([(GREY, 0), (GREY, 1)])
 
 

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo|preview")
 
     demo = commands.add_parser("demo", help="train a small network on digits, plainly and with MiAMix, and draw it")
-    demo.add_argument("--epochs", type=_positive, default=8, metavar="N", help="epochs of each training (default: 8)")
+    demo.add_argument("--epochs", type=_positive, default=60, metavar="N", help="of each training (default: 60)")
     demo.add_argument("--seed", type=_natural, default=0, metavar="S", help="default: 0")
     demo.add_argument("--out", type=Path, default=Path("miamix_demo.png"), metavar="PNG", help="default: %(default)s")
 

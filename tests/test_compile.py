@@ -1,0 +1,96 @@
+"""Numba's cache: whatever is wrong with it, a working collator and at most one warning."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import miamix_cpu
+
+CODE = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import numpy as np
+    from miamix_cpu.fingerprint import hash_bytes_of, hash_images
+    print(len(hash_images([np.zeros((2, 2), np.uint8)])))
+print(len(caught), *(w.message for w in caught))
+print(sum(hash_bytes_of.stats.cache_hits.values()))
+"""
+
+
+def copy_of_the_package(folder):
+    package = folder / "site" / "miamix_cpu"
+    shutil.copytree(Path(miamix_cpu.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    return package
+
+
+def run(cache, package=None, **environment):
+    """How many hashes, the warnings, and the cache hits of a fresh process; the one small entry stands for all."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **environment}
+    if package is not None:
+        environment["PYTHONPATH"] = str(package.parent)
+    folder = Path(miamix_cpu.__file__).parents[1] if package is None else package.parent
+    command = [sys.executable, "-c", CODE]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    hashes, caught, hits = result.stdout.splitlines()
+    assert hashes == "1"
+    return int(caught.split()[0]), caught, int(hits)
+
+
+def files(cache, suffix):
+    return sorted(Path(cache).rglob(f"*{suffix}"))
+
+
+def test_the_second_process_compiles_nothing(tmp_path):
+    assert run(tmp_path)[::2] == (0, 0)
+    assert run(tmp_path)[::2] == (0, 1)
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage"])
+def test_a_damaged_cache_is_mended(suffix, damage, tmp_path):
+    run(tmp_path)
+    for path in files(tmp_path, suffix):
+        content = path.read_bytes()
+        path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "garbage": b"\x80garbage"}[damage])
+    warned, words, hits = run(tmp_path)
+    assert (warned, hits) == (1, 0)
+    assert "Numba's cache could not be used" in words
+    assert run(tmp_path)[::2] == (0, 1)
+
+
+def test_no_place_for_a_cache(tmp_path):
+    """Files where folders should be: they can't be made, not even by root."""
+    package = copy_of_the_package(tmp_path)
+    (package / "__pycache__").write_text("")
+    (tmp_path / "file").write_text("")
+    nowhere = str(tmp_path / "file" / "home")
+    warned, words, hits = run(nowhere, package, HOME=nowhere, XDG_CACHE_HOME=nowhere)
+    assert (warned, hits) == (1, 0)
+    assert "NUMBA_CACHE_DIR" in words
+
+
+def test_an_edited_generator_is_compiled_anew(tmp_path):
+    """Numba itself looks only at the file of the entry, and would go on running the old code of all others."""
+    package, cache = copy_of_the_package(tmp_path), tmp_path / "cache"
+    run(cache, package)
+    assert run(cache, package)[2] == 1
+    with (package / "masks" / "cutmix.py").open("a") as file:
+        file.write("\n# edited\n")
+    assert run(cache, package)[2] == 0
+
+
+def test_warmup_compiles_every_signature():
+    code = (
+        "from miamix_cpu import warmup; warmup()\n"
+        "from miamix_cpu.render import render; from miamix_cpu.masks import draw_layers\n"
+        "from miamix_cpu.fingerprint import hash_bytes_of\n"
+        "print(len(render.signatures), len(draw_layers.signatures), len(hash_bytes_of.signatures))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert result.stdout.split() == ["3", "1", "1"], result.stderr
