@@ -74,7 +74,8 @@ def soft_targets(
 ) -> None:
     """lam * y_i + (1 - lam) * y_partner, smoothed: y * (1 - s) + s / C.
 
-    Written as y_i + (1 - lam) * (y_partner - y_i), so that equal labels give exactly that label, whatever lam is.
+    Equal labels give exactly that label, whatever lam is: vectors as y_i + (1 - lam) * (y_partner - y_i), and for
+    integers (1 - t) + t is 1 in float32 for every t in [0, 1].
 
     Parameters
     ----------
@@ -101,7 +102,6 @@ def soft_targets(
             out += np.float32(label_smoothing / num_classes)
         return
     rows, others = np.arange(len(labels)), labels[partner]
-    taken = np.where(labels == others, np.float32(0), taken)
     off = np.float32(label_smoothing / num_classes)
     on = np.float32(1 - label_smoothing)
     out[:] = off

@@ -462,6 +462,21 @@ def test_fmix_of_slow_decay_uses_the_full_spectrum(augmented, rng):
     np.testing.assert_allclose(1 - batch.masks.mean(axis=(1, 2)), plan.layers["ratio"], atol=1.1 / 96**2)
 
 
+@pytest.mark.parametrize(("angle", "shear", "decay"), [(0.0, 0.0, 1.0), (0.7, 0.4, 1.0), (2.0, -0.3, 0.0)])
+def test_fmix_by_a_full_fft(angle, shear, decay, rng):
+    """Each frequency of the noise times its sheared amplitude; odd sizes, where none is its own mirror image."""
+    noise = rng.standard_normal((9, 7)).astype(np.float32)
+    inverse_transpose = np.linalg.inv(
+        np.array([[1, shear], [0, 1]]) @ [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+    ).T
+    spectrum = np.fft.fft2(noise)
+    for y, fy in enumerate(np.fft.fftfreq(9)):
+        for x, fx in enumerate(np.fft.fftfreq(7)):
+            spectrum[y, x] *= max(9 * np.linalg.norm(inverse_transpose @ (fx, fy)), 1) ** -decay
+    spectrum[0, 0] = 0
+    np.testing.assert_allclose(fmix.filter_noise(noise, decay, angle, shear), np.fft.ifft2(spectrum).real, atol=1e-6)
+
+
 # Edges ---------------------------------------------------------------------------------------------------------------
 
 
@@ -481,6 +496,14 @@ def test_full_ratio_full_hole(method, augmentation, size, rng):
     if method == "gridmix":
         random = GridMixOptions(pattern="random")
         assert with_ratio(method, 1.0, *size, 20, rng, gridmix=random, **augmentation).min() == 1
+
+
+def test_a_full_grid_has_no_gap_where_a_coordinate_rounds_to_one():
+    """u - floor(u) is 1.0 for the tiniest negative u, as turns by multiples of 45 degrees make it."""
+    for quarter in range(-8, 9):
+        hole = blank((9, 9))
+        fill_gridmix(hole, 3, 1.0, 0.0, 0.0, quarter * math.pi / 4, 0.0, np.zeros(0, np.float32), 0)
+        assert hole.min() == 1
 
 
 def test_holes_do_not_repeat(rng):
