@@ -6,9 +6,13 @@ nested loops over rows, columns and channels.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from miamix_cpu.compile import kernel
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from miamix_cpu.compile import FLAGS, kernel
 
 #: `lam` is measured in integers of this many steps: exact for binary masks and in any order of summation, and each
 #: pixel is rounded by at most 1.2e-7. More steps would leave float32 no bit for the half that rounds.
@@ -55,6 +59,25 @@ def measure(mask: np.ndarray) -> float:
     return total / (mask.size * np.float64(_STEPS))
 
 
+def weigh(weight: Any, first: Any, second: Any) -> Any:
+    """weight * first + (1 - weight) * second in float32 (eq. 7).
+
+    Bytes as second + weight * (first - second), which never leaves their range: 255 mixed with 255 is 255, not a
+    rounding more. Floats as they stand, since the difference of two large ones overflows, and a weight of 1 must give
+    `first` to the bit.
+    """
+    if isinstance(first, np.uint8):
+        return np.float32(second) + weight * (np.float32(first) - np.float32(second))
+    return weight * np.float32(first) + (np.float32(1.0) - weight) * np.float32(second)
+
+
+@overload(weigh, jit_options=FLAGS)
+def _weigh(weight, first, second):  # type: ignore[no-untyped-def]  # Numba wants the very same signature
+    if isinstance(first, types.Integer):
+        return lambda weight, first, second: np.float32(second) + weight * (np.float32(first) - np.float32(second))
+    return lambda weight, first, second: weight * np.float32(first) + (np.float32(1.0) - weight) * np.float32(second)
+
+
 @kernel
 def blend(
     out: np.ndarray,
@@ -78,29 +101,22 @@ def blend(
     planar_in, planar_out : bool, (C, P) rather than (P, C)
     scale, bias : float32 (C,)
 
-    Notes
-    -----
-    The weighted form, not second + mask * (first - second): the difference of two large floats overflows.
     """
     pixels = mask.size
-    one = np.float32(1.0)
     if channels == 1 or (planar_in and planar_out):
         for c in range(channels):
             f, s = first[c * pixels : (c + 1) * pixels], second[c * pixels : (c + 1) * pixels]
             o, a, b = out[c * pixels : (c + 1) * pixels], scale[c], bias[c]
             for p in range(pixels):
-                w = mask[p]
-                o[p] = (w * np.float32(f[p]) + (one - w) * np.float32(s[p])) * a + b
+                o[p] = weigh(mask[p], f[p], s[p]) * a + b
     elif channels == 3 and not planar_in:
         a0, a1, a2, b0, b1, b2 = scale[0], scale[1], scale[2], bias[0], bias[1], bias[2]
         o0, o1, o2 = out[:pixels], out[pixels : 2 * pixels], out[2 * pixels :]
         # Written out: LLVM turns stride 3 into whole vector loads only where it sees all three channels.
         for p in range(pixels):
-            w = mask[p]
-            u = one - w
-            v0 = (w * np.float32(first[3 * p]) + u * np.float32(second[3 * p])) * a0 + b0
-            v1 = (w * np.float32(first[3 * p + 1]) + u * np.float32(second[3 * p + 1])) * a1 + b1
-            v2 = (w * np.float32(first[3 * p + 2]) + u * np.float32(second[3 * p + 2])) * a2 + b2
+            v0 = weigh(mask[p], first[3 * p], second[3 * p]) * a0 + b0
+            v1 = weigh(mask[p], first[3 * p + 1], second[3 * p + 1]) * a1 + b1
+            v2 = weigh(mask[p], first[3 * p + 2], second[3 * p + 2]) * a2 + b2
             if planar_out:
                 o0[p], o1[p], o2[p] = v0, v1, v2
             else:
@@ -110,6 +126,6 @@ def blend(
         pixel_out, channel_out = (1, pixels) if planar_out else (channels, 1)
         for c in range(channels):
             for p in range(pixels):
-                w, source = mask[p], p * pixel_in + c * channel_in
-                v = w * np.float32(first[source]) + (one - w) * np.float32(second[source])
+                source = p * pixel_in + c * channel_in
+                v = weigh(mask[p], first[source], second[source])
                 out[p * pixel_out + c * channel_out] = v * scale[c] + bias[c]
