@@ -238,6 +238,7 @@ def mix_views(
         first.addresses,
         partners,
         np.empty(0, dtype=first.dtype),
+        np.empty(0, dtype=np.int16 if out.dtype == np.uint8 else np.float32),
         plan.layers,
         plan.first_layer,
         plan.coefficients,
@@ -259,7 +260,7 @@ def normalisation(
 ) -> tuple[np.ndarray, np.ndarray]:
     """scale and bias, float32 (C,) each, that turn mixed values of `view_dtype` into `dtype`.
 
-    uint8 to uint8 is rounded by a bias of one half, uint8 to float scaled to [0, 1] and normalised; floats stay.
+    uint8 to uint8 needs none, uint8 to float is scaled to [0, 1] and normalised; floats stay.
 
     Raises
     ------
@@ -268,7 +269,7 @@ def normalisation(
     """
     if view_dtype == np.uint8:
         if dtype == "uint8":
-            return np.ones(channels, np.float32), np.full(channels, 0.5, np.float32)
+            return np.ones(channels, np.float32), np.zeros(channels, np.float32)
         if mean is None or std is None:
             return np.full(channels, 1 / 255, np.float32), np.zeros(channels, np.float32)
         if len(mean) != channels:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from miamix_cpu.compile import entry
+from miamix_cpu.compile import entry, kernel
 from miamix_cpu.gather import array_at
-from miamix_cpu.masks import fill_hole, smooth
+from miamix_cpu.masks import constant_part, fill_hole, smooth
 from miamix_cpu.masks.fmix import make_tables
-from miamix_cpu.output import blend, measure, multiply, subtract
+from miamix_cpu.output import as_weights, begin, blend, measure, multiply, subtract
 
 
 @entry
@@ -19,6 +21,7 @@ def render(
     first: np.ndarray,
     second: np.ndarray,
     like: np.ndarray,
+    weights_like: np.ndarray,
     layers: np.ndarray,
     first_layer: np.ndarray,
     coefficients: np.ndarray,
@@ -41,31 +44,70 @@ def render(
     masks : float32 (N, H, W), overwritten, or (0, H, W) where they are not wanted
     first, second : uint64 (N,), addresses of sample i's first view and of its partner's second view
     like : empty array with the views' dtype, uint8 or float32
+    weights_like : empty array, int16 where bytes become bytes, else float32
     layers, first_layer, coefficients, height, width : the plan's
     most_harmonics : int, the largest kx or ky among the plan's fmix layers
     multiplied : bool, merge="mul" rather than "sum"
     measured : bool, lam_from="merged" rather than "orig"
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
-    scale, bias : float32 (C,), applied to the mixed values
+    scale, bias : float32 (C,), applied to the mixed values unless bytes become bytes
     """
     pixels, channels = height * width, scale.size
     tables = make_tables(height, width, most_harmonics)
     hole = np.empty((height, width), np.float32)
     own = np.empty((height, width), np.float32)
+    buffer = np.empty(pixels, weights_like.dtype)
     for i in range(out.shape[0]):
-        mask = (masks[i] if masks.shape[0] else own).reshape(pixels)
-        mask[:] = 1.0
-        kept = 1.0
-        for j in range(first_layer[i], first_layer[i + 1]):
-            layer = layers[j]
-            fill_hole(hole, layer, coefficients, tables)
-            if layer["window"] > 0:
-                smooth(hole, layer["window"])
-            if multiplied:
-                multiply(mask, hole.reshape(pixels))
-            else:
-                subtract(mask, hole.reshape(pixels))
-            kept -= layer["ratio"]
-        lam[i] = measure(mask) if measured else max(0.0, kept)
+        mask = masks[i] if masks.shape[0] else own
+        chosen = layers[first_layer[i] : first_layer[i + 1]]
+        mean = merge_layers(mask, hole, chosen, coefficients, tables, multiplied)
+        lam[i] = mean if measured else max(0.0, 1.0 - chosen["ratio"].sum())
+        weights = as_weights(mask.reshape(pixels), buffer)
         f, s = array_at(first[i], pixels * channels, like), array_at(second[i], pixels * channels, like)
-        blend(out[i], f, s, mask, channels, planar_in, planar_out, scale, bias)
+        blend(out[i], f, s, weights, channels, planar_in, planar_out, scale, bias)
+
+
+@kernel
+def merge_layers(
+    mask: np.ndarray,
+    hole: np.ndarray,
+    layers: np.ndarray,
+    coefficients: np.ndarray,
+    tables: Any,
+    multiplied: bool,
+) -> float:
+    """Render the mask of one sample; return its mean.
+
+    Constant layers need no array: they are gathered in one number, under which the first hole becomes the mask.
+
+    Parameters
+    ----------
+    mask : float32 (H, W), C-contiguous; overwritten
+    hole : float32 (H, W), C-contiguous; overwritten with anything
+    layers : `plan.LAYER` (k,)
+    coefficients : float32 (m,), the plan's
+    tables : fmix.make_tables(...)
+    multiplied : bool, merge="mul" rather than "sum"
+    """
+    flat, flat_hole = mask.reshape(mask.size), hole.reshape(mask.size)
+    base = constant_part(layers, multiplied)
+    drawn = 0
+    for j in range(layers.size):
+        layer = layers[j]
+        if layer["method"] == 0:
+            continue
+        into = mask if drawn == 0 else hole
+        fill_hole(into, layer, coefficients, tables)
+        if layer["window"] > 0:
+            smooth(into, layer["window"])
+        if drawn == 0:
+            begin(flat, base, multiplied)
+        elif multiplied:
+            multiply(flat, flat_hole)
+        else:
+            subtract(flat, flat_hole)
+        drawn += 1
+    if drawn == 0:
+        flat[:] = np.float32(base)
+        return base
+    return measure(flat)

@@ -22,7 +22,17 @@ from miamix_cpu.masks.gmix import draw_gmix, fill_gaussian
 from miamix_cpu.masks.gridmix import draw_gridmix, fill_gridmix
 from miamix_cpu.masks.mixup import draw_mixup, fill_mixup
 
-__all__ = ["GENERATORS", "OPTIONS", "UNIFORMS", "draw_layers", "fill_hole", "filter_noise", "options_of", "smooth"]
+__all__ = [
+    "GENERATORS",
+    "OPTIONS",
+    "UNIFORMS",
+    "constant_part",
+    "draw_layers",
+    "fill_hole",
+    "filter_noise",
+    "options_of",
+    "smooth",
+]
 
 
 class Generator(NamedTuple):
@@ -139,6 +149,23 @@ def draw_layer(layer: Any, uniform: np.ndarray, options: Any, height: int, width
         draw_gmix(layer, own, options, height, width)
     elif method == 5:
         draw_agmix(layer, own, options, height, width)
+
+
+@kernel
+def constant_part(layers: np.ndarray, multiplied: bool) -> float:
+    """The mask of the constant layers (mixup) among `layers`, one number.
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (k,)
+    multiplied : bool, the product of 1 - ratio (eq. 10) rather than 1 - clip(sum of ratios, 0, 1) (eq. 11)
+    """
+    base = 1.0
+    for j in range(layers.size):
+        if layers[j]["method"] == 0:
+            ratio = layers[j]["ratio"]
+            base = base * (1.0 - ratio) if multiplied else max(0.0, base - ratio)
+    return base
 
 
 @kernel
