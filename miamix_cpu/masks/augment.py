@@ -39,7 +39,7 @@ def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int
 def smooth(hole: np.ndarray, window: int) -> None:
     """Replace a binary `hole` by its mean over a square window, borders mirrored (edge pixel repeated).
 
-    Two running sums of integers, divided once: the cost is that of H * W whatever the window, and the mean is kept
+    Two running sums of integers, scaled once: the cost is that of H * W whatever the window, and the mean is kept
     exactly, since every pixel is counted window^2 times.
 
     Parameters
@@ -49,23 +49,76 @@ def smooth(hole: np.ndarray, window: int) -> None:
     """
     rows, columns = hole.shape
     radius = window // 2
-    sums = np.empty((rows, columns), np.int32)
-    for y in range(rows):
-        total = np.int32(0)
-        for x in range(-radius, radius + 1):
-            total += np.int32(hole[y, mirror(x, columns)])
-        for x in range(columns):
-            sums[y, x] = total
-            total += np.int32(hole[y, mirror(x + radius + 1, columns)]) - np.int32(hole[y, mirror(x - radius, columns)])
-    total_of_column = np.zeros(columns, np.int32)
+    # Down the columns first, whole rows at a time; only the sums along a row are one after the other.
+    sums = np.zeros((rows, columns), np.int32)
     for y in range(-radius, radius + 1):
-        total_of_column += sums[mirror(y, rows)]
-    area = np.float32(window * window)
+        add_row(sums[0], hole[mirror(y, rows)])
+    for y in range(1, rows):
+        slide_row(sums[y], sums[y - 1], hole[mirror(y + radius, rows)], hole[mirror(y - radius - 1, rows)])
+    totals = np.empty(columns, np.int32)
+    # A division costs as much as all the rest. The reciprocal rounded up and capped keeps a full window exactly 1.
+    share = np.nextafter(np.float32(1.0) / np.float32(window * window), np.float32(2.0))
     for y in range(rows):
-        entering, leaving = sums[mirror(y + radius + 1, rows)], sums[mirror(y - radius, rows)]
+        run_along(totals, sums[y], radius)
+        row = hole[y]
         for x in range(columns):
-            hole[y, x] = np.float32(total_of_column[x]) / area
-            total_of_column[x] += entering[x] - leaving[x]
+            row[x] = min(np.float32(1.0), np.float32(totals[x]) * share)
+
+
+@kernel
+def add_row(sums: np.ndarray, row: np.ndarray) -> None:
+    """sums += row.
+
+    Parameters
+    ----------
+    sums : int32 (W,); changed
+    row : float32 (W,), of 0 and 1
+    """
+    for x in range(sums.size):
+        sums[x] += np.int32(row[x])
+
+
+@kernel
+def slide_row(sums: np.ndarray, before: np.ndarray, entering: np.ndarray, leaving: np.ndarray) -> None:
+    """sums = before + entering - leaving.
+
+    Parameters
+    ----------
+    sums : int32 (W,); overwritten
+    before : int32 (W,)
+    entering, leaving : float32 (W,), of 0 and 1
+    """
+    for x in range(sums.size):
+        sums[x] = before[x] + np.int32(entering[x] - leaving[x])
+
+
+@kernel
+def run_along(totals: np.ndarray, values: np.ndarray, radius: int) -> None:
+    """Sums of `values` over x - radius .. x + radius, borders mirrored.
+
+    Parameters
+    ----------
+    totals : int32 (W,); overwritten
+    values : int32 (W,)
+    radius : int
+    """
+    n = values.size
+    total = np.int64(0)
+    for x in range(-radius, radius + 1):
+        total += values[mirror(x, n)]
+    totals[0] = total
+    inner = max(1, n - radius)  # from here on the window reaches the border
+    for x in range(1, min(radius + 1, n)):
+        total += values[mirror(x + radius, n)] - values[mirror(x - radius - 1, n)]
+        totals[x] = total
+    if inner > radius + 1:  # by slices: an index that might be negative costs a test each
+        entering, leaving, out = values[2 * radius + 1 :], values[:n], totals[radius + 1 : inner]
+        for x in range(out.size):
+            total += entering[x] - leaving[x]
+            out[x] = total
+    for x in range(max(radius + 1, inner), n):
+        total += values[mirror(x + radius, n)] - values[mirror(x - radius - 1, n)]
+        totals[x] = total
 
 
 @kernel

@@ -6,7 +6,9 @@ import numpy as np
 
 from miamix_cpu.compile import kernel
 
-_BINS = 1024
+_FEW = 24  # values inside the bracket that are sorted out one by one
+_STRETCH = 64
+_SAMPLED_FROM = 1 << 14
 
 
 @kernel
@@ -37,41 +39,124 @@ def choose_largest(chosen: np.ndarray, values: np.ndarray, count: int) -> None:
 def find_threshold(values: np.ndarray, count: int) -> tuple[float, int]:
     """The `count`-th largest value, and how many that equal it are among the `count` largest.
 
-    Histograms instead of a sort: one finds the bin that holds the value, the next refines inside it, until all
-    candidates are equal.
+    Brackets it by counting how many values exceed a guess, a loop that vectorises: five guesses or so, each of which
+    touches 16 values an instruction, where a histogram or a partial sort touches one. The few values left inside are
+    sorted out one by one. A large field is bracketed on every 16th stretch of it first, checked on the whole.
 
     Parameters
     ----------
     values : float32 (n,), finite
     count : int in [1, n]
     """
-    candidates = values
-    wanted = count
-    bins = np.empty(_BINS, np.int64)
-    while True:
-        low, high = candidates[0], candidates[0]
-        for value in candidates:
-            low, high = min(low, value), max(high, value)
-        if low == high:
-            return low, wanted
-        scale = _BINS / (np.float64(high) - np.float64(low))
-        bins[:] = 0
-        for value in candidates:
-            bins[bin_of(value, low, scale)] += 1
-        chosen = _BINS - 1
-        while bins[chosen] < wanted:
-            wanted -= bins[chosen]
-            chosen -= 1
-        inside = np.empty(bins[chosen], np.float32)
-        filled = 0
-        for value in candidates:
-            if bin_of(value, low, scale) == chosen:
-                inside[filled] = value
-                filled += 1
-        candidates = inside
+    n = values.size
+    low, high = np.float32(-np.inf), np.float32(np.inf)
+    above_low, above_high = n, 0
+    if n >= _SAMPLED_FROM:
+        sample = np.empty((n // (16 * _STRETCH), _STRETCH), np.float32)
+        for i in range(sample.shape[0]):
+            sample[i] = values[16 * _STRETCH * i : 16 * _STRETCH * i + _STRETCH]
+        some = sample.reshape(sample.size)
+        rank, slack = count * some.size // n, some.size // 50
+        for wanted in (rank + slack, rank - slack):
+            if 1 <= wanted <= some.size:
+                guess = narrow(some, wanted, low, high, some.size, 0, some.size // 200 + 1)[0]
+                above = count_above(values, guess)
+                if above >= count and above <= above_low:
+                    low, above_low = guess, above
+                elif above < count and above >= above_high:
+                    high, above_high = guess, above
+    low, high, above_low, above_high = narrow(values, count, low, high, above_low, above_high, _FEW)
+    if above_low - above_high > _FEW:
+        return high, count - above_high  # nothing lies between low and high: all that are left equal high
+    inside = np.empty(above_low - above_high, np.float32)
+    collect(inside, values, low, high)
+    wanted = count - above_high
+    for rank in range(wanted):  # selection: the rank-th largest to the front
+        best = rank
+        for p in range(rank + 1, inside.size):
+            if inside[p] > inside[best]:
+                best = p
+        inside[rank], inside[best] = inside[best], inside[rank]
+    ties = 0
+    for p in range(wanted):
+        ties += inside[p] == inside[wanted - 1]
+    return inside[wanted - 1], ties
 
 
 @kernel
-def bin_of(value: float, low: float, scale: float) -> int:
-    """The histogram bin of `value`; rises with it. In float64, where no difference of two float32 vanishes."""
-    return min(int((np.float64(value) - np.float64(low)) * scale), _BINS - 1)
+def narrow(
+    values: np.ndarray, count: int, low: float, high: float, above_low: int, above_high: int, few: int
+) -> tuple[float, float, int, int]:
+    """Narrow low < the `count`-th largest value <= high until `few` values lie inside, or none between.
+
+    Guesses interpolate between the counts at both ends, every other one bisects, so that no field takes more than some
+    hundred. An end that is infinite is first replaced by the least or greatest value.
+
+    Parameters
+    ----------
+    values : float32 (n,), finite
+    count : int in [1, n]
+    low, high : float32
+    above_low, above_high : int, how many values exceed them; above_high < count <= above_low
+    few : int
+    """
+    if low == -np.inf or high == np.inf:
+        least, greatest = values[0], values[0]
+        for value in values:
+            least, greatest = min(least, value), max(greatest, value)
+        low = max(low, np.nextafter(least, np.float32(-np.inf)))
+        high = min(high, greatest)
+    turn = 0
+    while above_low - above_high > few:
+        share = (above_low - count + 0.5) / (above_low - above_high) if turn % 2 == 0 else 0.5
+        guess = np.float32(low + share * (np.float64(high) - np.float64(low)))
+        if not low < guess < high:
+            guess = np.float32(low + 0.5 * (np.float64(high) - np.float64(low)))
+            if not low < guess < high:
+                break
+        above = count_above(values, guess)
+        if above >= count:
+            low, above_low = guess, above
+        else:
+            high, above_high = guess, above
+        turn += 1
+    return low, high, above_low, above_high
+
+
+@kernel
+def count_above(values: np.ndarray, threshold: float) -> int:
+    """How many of `values` exceed `threshold`.
+
+    Parameters
+    ----------
+    values : float32 (n,)
+    threshold : float32
+    """
+    total = 0
+    for p in range(values.size):
+        total += np.int32(values[p] > threshold)
+    return total
+
+
+@kernel
+def collect(inside: np.ndarray, values: np.ndarray, low: float, high: float) -> None:
+    """Gather the values in (low, high]; whole stretches without one are passed over by counting.
+
+    Parameters
+    ----------
+    inside : float32, as long as there are such values; overwritten
+    values : float32 (n,)
+    low, high : float32
+    """
+    filled = 0
+    for start in range(0, values.size, _STRETCH):
+        stretch = values[start : start + _STRETCH]
+        hits = 0
+        for p in range(stretch.size):
+            hits += np.int32((stretch[p] > low) & (stretch[p] <= high))
+        if hits == 0:
+            continue
+        for p in range(stretch.size):
+            if low < stretch[p] <= high:
+                inside[filled] = stretch[p]
+                filled += 1
