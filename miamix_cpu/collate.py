@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,15 +15,17 @@ from torch.utils.data import default_collate, get_worker_info
 
 from miamix_cpu.checks import check_choice, check_integer
 from miamix_cpu.config import MiAMixConfig
-from miamix_cpu.epochs import EpochState, IndexedSample, MixSchedule, probability_of
-from miamix_cpu.fingerprint import hash_images
-from miamix_cpu.gather import gather
+from miamix_cpu.epochs import MixSchedule, probability_of
+from miamix_cpu.fingerprint import hash_gathered, hash_images
+from miamix_cpu.gather import Gathered
 from miamix_cpu.images import LAYOUTS, Images, read_images
 from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.mixer import MiAMix, MixedBatch, check_dtype, mix_views, normalisation
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, stream
+from miamix_cpu.samples import Samples, read_samples
 from miamix_cpu.sampling import draw_plan
+from miamix_cpu.shared import EpochState
 from miamix_cpu.views import Transform
 
 _MASKS_KEY = "masks"
@@ -205,8 +207,6 @@ class MiAMixCollator:
         ValueError
             Where the plan has no key although views must be made, or is not for these samples.
         """
-        if plan.key is None and self._transform is not None:
-            raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
@@ -217,22 +217,34 @@ class MiAMixCollator:
             self._state.end(epoch)
 
     def _make(self, samples: Sequence[Any], replayed: MixPlan | None, epoch: int) -> Any:
-        parts = self._read(samples)
+        parts = read_samples(samples, self.keys, self.index_key)
         epoch = epoch if parts.epoch is None else parts.epoch
         labels = read_labels(parts.labels, self.num_classes)
+        raw = self._raw(parts)
         key: bytes | None
         if replayed is None:
-            key = self._key(parts, labels, epoch)
+            key = self._key(parts, raw, labels, epoch)
             plan_of = partial(self._draw, key, epoch)
         else:
+            replayed.check()
             key = replayed.key
             plan_of = partial(_fitting, replayed)
-        rng = None if key is None else stream(key, VIEWS)
-        first = self._views(parts, range(len(samples)), rng, "first")
+        first, second_of = self._first(parts, raw, key)
         height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
         plan = plan_of(len(samples), height, width)
-        second = self._second(parts, first, plan, rng)
-        return self._render(plan, first, second, labels, parts)
+        return self._render(plan, first, self._second(plan, first, second_of), labels, parts)
+
+    def _raw(self, parts: Samples) -> tuple[Images | None, Images | None]:
+        """The samples' own images and second views as arrays, as far as anything needs them."""
+        transform = self._transform
+        if transform is not None and not transform.takes_arrays and parts.indices is not None:
+            return None, None
+
+        def read(images: list[Any], which: str) -> Images:
+            name = "image" if parts.seconds is None else f"{which} view"
+            return read_images(images, self.layout, lambda i: f"{name} of sample {i}", raw=transform is not None)
+
+        return read(parts.images, "first"), None if parts.seconds is None else read(parts.seconds, "second")
 
     def _draw(self, key: bytes, epoch: int, n: int, height: int, width: int) -> MixPlan:
         probability = probability_of(self.schedule, epoch)
@@ -240,90 +252,75 @@ class MiAMixCollator:
             self._state.remember(key)
         return draw_plan(self.config, n, height, width, stream(key, PLAN), probability=probability, key=key)
 
-    def _read(self, samples: Sequence[Any]) -> _Parts:
-        """Take the samples apart."""
-        if not isinstance(samples, (list, tuple)):
-            raise TypeError(f"samples must be a list, got {type(samples).__name__}")
-        if not len(samples):
-            raise ValueError("samples must hold at least one sample, got an empty batch")
-        epoch, indices = None, None
-        if isinstance(samples[0], IndexedSample):
-            epochs = {sample.epoch for sample in samples}
-            if len(epochs) > 1:
-                raise ValueError(f"samples of a batch must be of one epoch, got {sorted(epochs)}")
-            epoch, indices = epochs.pop(), [sample.index for sample in samples]
-            samples = [sample.sample for sample in samples]
-        parts = _Parts.of_dicts if isinstance(samples[0], dict) else _Parts.of_tuples
-        read = parts(samples, self.keys)
-        if self.index_key is not None and indices is None:
-            indices = read.column(samples, self.index_key)
-        return replace(read, epoch=epoch, indices=indices)
-
-    def _key(self, parts: _Parts, labels: np.ndarray, epoch: int) -> bytes:
+    def _key(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray, epoch: int) -> bytes:
         """The batch's key: a digest of seed, epoch, labels, and indices or images."""
         hashed = [b"%d" % len(labels), labels.dtype.str.encode(), labels.tobytes()]
         if parts.indices is not None:
             hashed.append(b"indices")
             hashed += [index_bytes(index, i) for i, index in enumerate(parts.indices)]
-        else:
-            for images in (parts.images, parts.seconds):
-                if images is not None:
-                    read = self._raw(images)
-                    shapes = {(image.shape, image.dtype.str) for image in read.arrays}
-                    if len(shapes) > 1:
-                        hashed += [repr((image.shape, image.dtype.str)).encode() for image in read.arrays]
-                    else:
-                        hashed.append(repr(shapes.pop()).encode())
-                    hashed.append(hash_images(read.arrays, planar=read.planar).tobytes())
+            return batch_key(self.seed, epoch, hashed)
+        for images in raw:
+            if images is not None and images.alike:
+                hashed.append(repr((images.arrays[0].shape, images.arrays[0].dtype.str)).encode())
+                hashed.append(hash_gathered(images.gathered, planar=images.planar).tobytes())
+            elif images is not None:
+                hashed += [repr((image.shape, image.dtype.str)).encode() for image in images.arrays]
+                hashed.append(hash_images(images.arrays, planar=images.planar).tobytes())
         return batch_key(self.seed, epoch, hashed)
 
-    def _raw(self, images: list[Any]) -> Images:
-        return read_images(images, self.layout, lambda i: f"image of sample {i}", raw=self._transform is not None)
-
-    def _views(self, parts: _Parts, indices: Sequence[int], rng: np.random.Generator | None, which: str) -> Images:
-        """Views of the samples `indices`, by the transform or as the samples hold them."""
-        if self._transform is None or rng is None:
-            held = parts.images if which == "first" or parts.seconds is None else parts.seconds
-            read = read_images(held, self.layout, lambda i: f"{which} view of sample {i}")
-            return Images([read.arrays[i] for i in indices], read.planar) if len(indices) < len(held) else read
+    def _first(
+        self, parts: Samples, raw: tuple[Images | None, Images | None], key: bytes | None
+    ) -> tuple[Images, Callable[[list[int]], Images] | None]:
+        """First views of all samples, and how second ones of some are had, if they can be."""
+        held, seconds = raw
+        transform = self._transform
+        if transform is None and held is not None:
+            if seconds is None:
+                return held, None
+            return held, lambda needed: replace(seconds, arrays=[seconds.arrays[i] for i in needed])
         if parts.seconds is not None:
             raise ValueError("samples hold pairs of views already: drop the transform, or the pairs")
+        if transform is None or key is None:
+            raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
         self._limit_opencv()
-        views = self._transform.make(
-            parts.images, self._raw(parts.images).planar, indices, rng, lambda i: f"the {which} view of sample {i}"
-        )
+        rng = stream(key, VIEWS)
         # Albumentations says itself what its results are; other callables' are what `layout` says.
-        layout = "auto" if self._transform.keyword else self.layout
-        return read_images(views, layout, lambda v: f"the transform's {which} view of sample {indices[v]}")
+        layout = "auto" if transform.takes_arrays else self.layout
 
-    def _second(self, parts: _Parts, first: Images, plan: MixPlan, rng: np.random.Generator | None) -> list[np.ndarray]:
+        def make(indices: Sequence[int], which: str) -> Images:
+            images, planar = parts.images, False
+            if transform.takes_arrays and held is not None:
+                images, planar = held.arrays, held.planar
+            views = transform.make(images, planar, indices, rng, lambda i: f"the {which} view of sample {i}")
+            return read_images(views, layout, lambda v: f"the transform's {which} view of sample {indices[v]}")
+
+        return make(range(len(parts.images)), "first"), lambda needed: make(needed, "second")
+
+    def _second(self, plan: MixPlan, first: Images, second_of: Callable[[list[int]], Images] | None) -> Gathered:
         """Second views by sample; where none is needed the first one stands in."""
-        if plan.second_view == "shared":
-            return first.arrays
-        if self._transform is None and parts.seconds is None:
-            if self.config.p_self > 0 and plan.mixed.any():
+        needed = np.flatnonzero(plan.needs_second_view).tolist()
+        if plan.second_view == "shared" or not needed:
+            return first.gathered
+        if second_of is None:
+            if self.config.p_self > 0:
                 self._state.warn(
                     3,
                     f"p_self={self.config.p_self} but there is neither a transform nor a pair of views: samples that "
                     "are mixed with themselves come out unmixed",
                 )
-            return first.arrays
-        needed = np.flatnonzero(plan.needs_second_view).tolist()
-        if not needed:
-            return first.arrays
-        made = self._views(parts, needed, rng, "second")
+            return first.gathered
+        made = second_of(needed)
         example, other = first.arrays[0], made.arrays[0]
         if (example.shape, example.dtype, first.planar) != (other.shape, other.dtype, made.planar):
             raise ValueError(
                 f"second view of sample {needed[0]} is {other.dtype} {other.shape}, first view of sample 0 is "
                 f"{example.dtype} {example.shape}: both must be alike"
             )
-        second = list(first.arrays)
-        for i, view in zip(needed, made.arrays, strict=True):
-            second[i] = view
-        return second
+        addresses = first.gathered.addresses.copy()
+        addresses[needed] = made.gathered.addresses
+        return made.gathered._replace(addresses=addresses)
 
-    def _render(self, plan: MixPlan, first: Images, second: list[np.ndarray], labels: np.ndarray, parts: _Parts) -> Any:
+    def _render(self, plan: MixPlan, first: Images, second: Gathered, labels: np.ndarray, parts: Samples) -> Any:
         n, example = len(plan), first.arrays[0]
         channels = 1 if example.ndim == 2 else example.shape[0 if first.planar else 2]
         rendered = "uint8" if self.dtype == "uint8" else "float32"
@@ -335,11 +332,10 @@ class MiAMixCollator:
         images = _empty(shape, getattr(torch, self.dtype))
         buffer = images if rendered == self.dtype else self._buffer(shape)
         masks = _empty((n if self.return_masks else 0, plan.height, plan.width), torch.float32)
-        gathered = gather(first.arrays)
         lam = mix_views(
             plan,
-            gathered,
-            gathered if second is first.arrays else gather(second),
+            first.gathered,
+            second,
             buffer.numpy(),
             masks.numpy(),
             scale,
@@ -358,7 +354,7 @@ class MiAMixCollator:
             targets = tuple(torch.from_numpy(part) for part in (labels.copy(), labels[plan.partner], lam))
         return self._pack(plan, images, targets, lam, masks if self.return_masks else None, parts)
 
-    def _pack(self, plan: MixPlan, images: Any, targets: Any, lam: np.ndarray, masks: Any, parts: _Parts) -> Any:
+    def _pack(self, plan: MixPlan, images: Any, targets: Any, lam: np.ndarray, masks: Any, parts: Samples) -> Any:
         extras = {key: default_collate(values) for key, values in parts.extras.items()}
         if self.return_batch:
             return MixedBatch(
@@ -398,63 +394,6 @@ class MiAMixCollator:
         cv2.setNumThreads(self.opencv_threads)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Samples taken apart, column by column."""
-
-    images: list[Any]
-    labels: list[Any]
-    seconds: list[Any] | None
-    extras: dict[Any, list[Any]]
-    is_dict: bool
-    epoch: int | None = None
-    indices: list[Any] | None = None
-
-    @classmethod
-    def of_tuples(cls, samples: Sequence[Any], keys: tuple[str, str]) -> _Parts:
-        size = len(samples[0]) if isinstance(samples[0], (tuple, list)) else 0
-        for i, sample in enumerate(samples):
-            if not isinstance(sample, (tuple, list)) or len(sample) < 2:
-                raise TypeError(f"sample {i} must be (image, label, ...) or a dict, got {_kind(sample)}")
-            if len(sample) != size:
-                raise ValueError(f"sample {i} has {len(sample)} entries, sample 0 has {size}")
-        columns = [list(column) for column in zip(*samples, strict=True)]
-        return cls._of(columns[0], columns[1], dict(enumerate(columns[2:], start=2)), is_dict=False)
-
-    @classmethod
-    def of_dicts(cls, samples: Sequence[Any], keys: tuple[str, str]) -> _Parts:
-        names = set(samples[0])
-        for i, sample in enumerate(samples):
-            if not isinstance(sample, dict):
-                raise TypeError(f"sample {i} must be a dict like sample 0, got {_kind(sample)}")
-            for key in keys:
-                if key not in sample:
-                    raise ValueError(f"sample {i} has no {key!r}, it has {', '.join(map(repr, sample))}; see `keys`")
-            if set(sample) != names:
-                raise ValueError(f"sample {i} has the keys {list(sample)}, sample 0 has {list(samples[0])}")
-        image, label = ([sample[key] for sample in samples] for key in keys)
-        extras = {key: [sample[key] for sample in samples] for key in samples[0] if key not in keys}
-        return cls._of(image, label, extras, is_dict=True)
-
-    @classmethod
-    def _of(cls, images: list[Any], labels: list[Any], extras: dict[Any, list[Any]], *, is_dict: bool) -> _Parts:
-        paired = isinstance(images[0], (tuple, list))
-        if not paired and not any(isinstance(image, (tuple, list)) for image in images):
-            return cls(images, labels, None, extras, is_dict)
-        for i, image in enumerate(images):
-            if not (isinstance(image, (tuple, list)) and len(image) == 2):
-                raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
-        return cls([first for first, _ in images], labels, [second for _, second in images], extras, is_dict)
-
-    def column(self, samples: Sequence[Any], key: Any) -> list[Any]:
-        """One entry of all samples."""
-        if self.is_dict and key not in samples[0]:
-            raise ValueError(f"samples have no {key!r} (index_key), they have {', '.join(map(repr, samples[0]))}")
-        if not self.is_dict and not (isinstance(key, int) and 0 <= key < len(samples[0])):
-            raise ValueError(f"index_key must be a position in samples of {len(samples[0])} entries, got {key!r}")
-        return [sample[key] for sample in samples]
-
-
 def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:
     """`plan`, if it is for `n` images of this size."""
     if (len(plan), plan.height, plan.width) != (n, height, width):
@@ -472,12 +411,6 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     size = math.prod(shape)
     storage = empty.untyped_storage()._new_shared(size * empty.element_size())  # type: ignore[no-untyped-call]
     return empty.set_(storage).view(shape)
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return type(value).__name__
 
 
 def _check_keys(name: str, keys: Any) -> tuple[str, str]:

@@ -10,11 +10,9 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 FLAGS: dict[str, Any] = {
     # Threads that share a collator run side by side; kernels touch no Python object.
@@ -30,19 +28,19 @@ FLAGS: dict[str, Any] = {
 KERNEL_SOURCES = ("compile.py", "fingerprint.py", "gather.py", "masks", "output.py", "render.py")
 
 
-def kernel(function: F) -> F:
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` as a building block of an entry."""
-    return numba.njit(**FLAGS)(function)  # type: ignore[no-any-return]
+    return numba.njit(**FLAGS)(function)
 
 
-def entry(function: F) -> F:
+def entry(function: Callable[..., Any]) -> Any:
     """Compile `function` as a function that Python calls, cached on disk where a cache can be had."""
     dispatcher = numba.njit(**FLAGS)(function)
     try:
         dispatcher._cache = _entry_cache(function)
     except Exception as error:  # no writable place, or another Numba: slower to start, never broken
         _warn_uncached(error)
-    return dispatcher  # type: ignore[no-any-return]
+    return dispatcher
 
 
 def _entry_cache(function: Callable[..., Any]) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 
 from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real
 
-#: Every mask generator's name, in the order of their codes in a plan.
+#: Every mask generator's name; the index is its code in a plan.
 METHODS = ("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix")
+MIXUP, CUTMIX, FMIX, GRIDMIX, GMIX, AGMIX = range(len(METHODS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +47,13 @@ class FMixOptions:
     Parameters
     ----------
     decay : float
-        Power of the frequency by which amplitudes fall, 0 or more. 3 in the FMix paper.
+        Power of the frequency by which amplitudes fall, 0 to 100. 3 in the FMix paper.
     """
 
     decay: float = 3.0
 
     def __post_init__(self) -> None:
-        check_real("fmix.decay", self.decay)
+        check_real("fmix.decay", self.decay, high=100.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +131,10 @@ class MiAMixConfig:
     angle_max : float
         Masks are rotated by U(-angle_max, angle_max) degrees, 0 to 180.
     shear_max : float
-        Masks are sheared by U(-shear_max, shear_max), 0 or more.
+        Masks are sheared by U(-shear_max, shear_max), 0 to 10.
     smooth_max : float
-        The largest smoothing window as a share of the shorter side, above 0; windows are odd and at least 3 pixels.
+        The largest smoothing window as a share of the shorter side, above 0 and at most 1; windows are odd and at
+        least 3 pixels.
     cutmix, fmix, gridmix, agmix : CutMixOptions, FMixOptions, GridMixOptions, AGMixOptions
         The methods' own options.
 
@@ -185,8 +187,8 @@ class MiAMixConfig:
         check_choice("gauss_scale", self.gauss_scale, ("paper", "area"))
         check_choice("second_view", self.second_view, ("independent", "shared"))
         check_real("angle_max", self.angle_max, high=180.0)
-        check_real("shear_max", self.shear_max)
-        check_real("smooth_max", self.smooth_max, above=True)
+        check_real("shear_max", self.shear_max, high=10.0)
+        check_real("smooth_max", self.smooth_max, high=1.0, above=True)
         for name, kind in _OPTIONS.items():
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")

@@ -1,21 +1,12 @@
-"""Epochs: what the parent says, and live workers see; schedules; samplers that carry the epoch along."""
+"""Schedules by epoch, and samplers that carry the epoch along with the index."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-from torch.utils.data import get_worker_info
-
 from miamix_cpu.checks import check_integer, check_real
-
-_BATCHES = 1024  # an epoch's first batches, whose keys are remembered
-_SLOTS = 2 * _BATCHES  # open addressing
-_WORKERS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,98 +49,6 @@ class MixSchedule:
         return self.probability * min(1.0, (epoch - self.start + 1) / (self.ramp + 1))
 
 
-class EpochState:
-    """The epoch, and what must be known of it across processes, in memory that the parent shares with its workers.
-
-    State set in the parent after workers have started does not reach persistent workers; shared memory does, under
-    every start method.
-    """
-
-    def __init__(self) -> None:
-        # Layout: epoch, three flags, one slot a worker, the keys of the epoch's first batches.
-        self._shared = torch.zeros(4 + _WORKERS + _SLOTS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._open()
-
-    def _open(self) -> None:
-        values = self._shared.numpy()
-        self._head, self._busy, self._seen = values[:4], values[4 : 4 + _WORKERS], values[4 + _WORKERS :]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_shared": self._shared}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._shared = state["_shared"]
-        self._open()
-
-    @property
-    def epoch(self) -> int:
-        """The current epoch."""
-        return int(self._head[0])
-
-    def set(self, epoch: int) -> None:
-        """Begin `epoch`; warn once where a worker is in the middle of a batch."""
-        if epoch == self.epoch:
-            return
-        self._head[0] = epoch
-        self._seen[:] = 0
-        if any(_is_alive(int(pid)) for pid in self._busy[self._busy > 0] if pid != os.getpid()):
-            self._warn_late()
-
-    def begin(self) -> int:
-        """A batch begins here; return its epoch."""
-        info = get_worker_info()
-        if info is not None:
-            self._busy[info.id % _WORKERS] = os.getpid()
-        return self.epoch
-
-    def end(self, epoch: int) -> None:
-        """A batch that began in `epoch` ends here."""
-        info = get_worker_info()
-        if info is not None:
-            self._busy[info.id % _WORKERS] = 0
-        if epoch != self.epoch:
-            self._warn_late()
-
-    def remember(self, key: bytes) -> None:
-        """Warn once where a batch of this epoch had the same key, in whatever process."""
-        number = int.from_bytes(key[:8], "little", signed=True) or 1
-        for probe in range(8):
-            slot = (number + probe) % _SLOTS
-            if self._seen[slot] == 0:
-                self._seen[slot] = number
-                return
-            if self._seen[slot] == number:
-                self.warn(
-                    1,
-                    f"the same batch came twice in epoch {self.epoch}, so its mix and views repeat: call "
-                    "collate.set_epoch(epoch) before each epoch's iter(loader), or shuffle",
-                )
-                return
-
-    def _warn_late(self) -> None:
-        self.warn(
-            2,
-            "the epoch changed while batches were being made: workers prefetch at once, so call "
-            "collate.set_epoch(epoch) before iter(loader)",
-        )
-
-    def warn(self, flag: int, words: str) -> None:
-        """Warn once among all processes."""
-        if not self._head[flag]:
-            self._head[flag] = 1
-            warnings.warn(words, stacklevel=5)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 class IndexedSample(NamedTuple):
     """A sample with the epoch and the index that it was asked for by."""
 
@@ -167,7 +66,7 @@ class EpochSampler:
     Parameters
     ----------
     sampler : iterable of indices
-        Its own `set_epoch` (DistributedSampler) is called too.
+        Its own `set_epoch` (DistributedSampler) is called at each `iter`.
     epoch : int
         The first.
 
@@ -188,11 +87,11 @@ class EpochSampler:
     def set_epoch(self, epoch: int) -> None:
         """The epoch that the next `iter` begins."""
         self.epoch = epoch
-        if hasattr(self.sampler, "set_epoch"):
-            self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
         for index in self.sampler:
             yield epoch, index
 
@@ -203,9 +102,12 @@ class Indexed:
     Parameters
     ----------
     dataset : map-style dataset
+        `TwoViews` goes around it, `TwoViews(Indexed(dataset), transform)`, and then sees the epoch too.
     """
 
     def __init__(self, dataset: Any) -> None:
+        if getattr(dataset, "draws_views", False):
+            raise TypeError("Indexed must be inside TwoViews, which needs the epoch: TwoViews(Indexed(dataset), ...)")
         self.dataset = dataset
 
     def __len__(self) -> int:

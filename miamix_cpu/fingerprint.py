@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from miamix_cpu.compile import entry, kernel
-from miamix_cpu.gather import array_at, gather
+from miamix_cpu.gather import Gathered, array_at, gather
 
 _WHOLE_UP_TO = 1 << 14
 _LATTICE_PIXELS = 1024
@@ -28,7 +28,7 @@ def hash_images(images: Sequence[np.ndarray], *, planar: bool = False) -> np.nda
 
     Parameters
     ----------
-    images : uint8 or float32 arrays (H, W) or (H, W, C), or (C, H, W) where `planar`; shapes may differ
+    images : arrays (H, W) or (H, W, C), or (C, H, W) where `planar`; shapes and dtypes may differ
     planar : bool
 
     Returns
@@ -37,43 +37,84 @@ def hash_images(images: Sequence[np.ndarray], *, planar: bool = False) -> np.nda
     """
     first = images[0]
     if all(image.shape == first.shape and image.dtype == first.dtype for image in images):
-        return _hash_alike(images, planar)
-    return np.concatenate([_hash_alike([image], planar) for image in images])
+        return hash_gathered(gather(images), planar=planar)
+    return np.concatenate([hash_gathered(gather([image]), planar=planar) for image in images])
 
 
-def _hash_alike(images: Sequence[np.ndarray], planar: bool) -> np.ndarray:
-    shape, dtype = images[0].shape, images[0].dtype
-    values = math.prod(shape)
-    hashes = np.empty(len(images), dtype=np.uint64)
-    step = 1
-    if values * dtype.itemsize > _WHOLE_UP_TO:
-        height, width = shape[-2:] if planar else shape[:2]
-        # ceil(H / s) * ceil(W / s) >= 1024 for any sides.
-        step = max(1, math.isqrt(height * width // _LATTICE_PIXELS))
-        if step > 1 or not all(image.flags.c_contiguous for image in images):
-            images = [np.ascontiguousarray(image[..., ::step, ::step] if planar else image[::step, ::step])
-                      for image in images]  # fmt: skip
-    gathered = gather(images)
-    hash_bytes_of(gathered.addresses, images[0].nbytes, hashes)
+def hash_gathered(images: Gathered, *, planar: bool = False) -> np.ndarray:
+    """`hash_images` of images that are gathered already."""
+    hashes = np.empty(len(images.addresses), dtype=np.uint64)
+    item = images.dtype.itemsize
+    size = math.prod(images.shape) * item
+    if size <= _WHOLE_UP_TO:
+        hash_lattices(images.addresses, 1, 1, 1, size, 0, 0, 0, hashes)
+        return hashes
+    height, width = images.shape[-2:] if planar else images.shape[:2]
+    planes, pixel = (images.shape[0], item) if planar and len(images.shape) == 3 else (1, size // (height * width))
+    # ceil(H / s) * ceil(W / s) >= 1024 for any sides.
+    step = max(1, math.isqrt(height * width // _LATTICE_PIXELS))
+    hash_lattices(
+        images.addresses,
+        planes,
+        -(-height // step),
+        -(-width // step),
+        pixel,
+        height * width * pixel,
+        step * width * pixel,
+        step * pixel,
+        hashes,
+    )
     return hashes
 
 
 @entry
-def hash_bytes_of(addresses: np.ndarray, size: int, hashes: np.ndarray) -> None:
-    """Hash the `size` bytes at each of `addresses`.
+def hash_lattices(
+    addresses: np.ndarray,
+    planes: int,
+    rows: int,
+    columns: int,
+    run: int,
+    plane_step: int,
+    row_step: int,
+    column_step: int,
+    hashes: np.ndarray,
+) -> None:
+    """Hash `run` bytes at each point of a lattice of bytes, for each of `addresses`.
 
     Parameters
     ----------
     addresses : uint64 (N,)
-    size : int, bytes
+    planes, rows, columns : int, points of the lattice
+    run : int, bytes
+    plane_step, row_step, column_step : int, bytes from one point to the next
     hashes : uint64 (N,); overwritten
     """
-    like = np.empty(0, np.uint8)
+    bytes_like, words_like = np.empty(0, np.uint8), np.empty(0, np.uint64)
+    size = planes * rows * columns * run
+    whole = planes * rows * columns == 1
+    span = (planes - 1) * plane_step + (rows - 1) * row_step + (columns - 1) * column_step + run
     # Copied to where eight bytes are one aligned word; the end is padded with zeros.
     words = np.zeros((size + 63) // 64 * 8, np.uint64)
     buffer = words.view(np.uint8)
     for i in range(addresses.size):
-        buffer[:size] = array_at(addresses[i], size, like)
+        if whole and size % 64 == 0 and addresses[i] % np.uint64(8) == 0:
+            hashes[i] = hash_words(array_at(addresses[i], size // 8, words_like), np.uint64(size))
+            continue
+        source = array_at(addresses[i], span, bytes_like)
+        filled = 0
+        for plane in range(planes):
+            for row in range(rows):
+                start = plane * plane_step + row * row_step
+                for _ in range(columns):
+                    if run == 3:  # the usual pixel, without a loop: twice as fast
+                        buffer[filled] = source[start]
+                        buffer[filled + 1] = source[start + 1]
+                        buffer[filled + 2] = source[start + 2]
+                    else:
+                        for b in range(run):
+                            buffer[filled + b] = source[start + b]
+                    filled += run
+                    start += column_step
         hashes[i] = hash_words(words, np.uint64(size))
 
 

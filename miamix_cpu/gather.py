@@ -27,10 +27,6 @@ class Gathered(NamedTuple):
     dtype: np.dtype[Any]
     keep: Any  # whatever owns the memory
 
-    def select(self, indices: np.ndarray) -> Gathered:
-        """The images `indices`, in that order."""
-        return self._replace(addresses=self.addresses[indices])
-
 
 def gather(images: Sequence[np.ndarray] | np.ndarray) -> Gathered:
     """The C-contiguous images, copied only where they are small or not contiguous.

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
+from miamix_cpu.gather import Gathered, gather
+
 #: The layouts of one image: (H, W, C) and (C, H, W); (H, W) is either.
 LAYOUTS = ("auto", "channels_last", "channels_first")
+_SHAPE, _DTYPE = attrgetter("shape"), attrgetter("dtype")
 _PIL_MODES = ("L", "LA", "RGB", "RGBA", "F")
 
 
@@ -89,11 +95,18 @@ def is_planar(image: Any, shape: Sequence[int], layout: str, what: str) -> bool:
     return planar
 
 
-class Images(NamedTuple):
+@dataclass
+class Images:
     """A batch's images as arrays."""
 
     arrays: list[np.ndarray]
     planar: bool  # (C, H, W) rather than (H, W, C) or (H, W)
+    alike: bool  # all of one shape and dtype
+
+    @cached_property
+    def gathered(self) -> Gathered:
+        """Where kernels find them; they must be alike."""
+        return gather(self.arrays)
 
 
 def read_images(images: list[Any], layout: str, names: Callable[[int], str], *, raw: bool = False) -> Images:
@@ -114,11 +127,9 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], *, 
         Naming the first image that is no image, or, unless `raw`, differs from image 0.
     """
     first = images[0]
-    if type(first) is np.ndarray:
-        shape, dtype = first.shape, first.dtype
-        if all(type(image) is np.ndarray and image.shape == shape and image.dtype == dtype for image in images):
-            as_array(first, names(0), raw=raw)
-            return Images(images, is_planar(first, shape, layout, names(0)))
+    if set(map(type, images)) == {np.ndarray} and len(set(map(_SHAPE, images))) == len(set(map(_DTYPE, images))) == 1:
+        as_array(first, names(0), raw=raw)
+        return Images(images, is_planar(first, first.shape, layout, names(0)), True)
     arrays = [as_array(image, names(i), raw=raw) for i, image in enumerate(images)]
     planar = [is_planar(images[i], array.shape, layout, names(i)) for i, array in enumerate(arrays)]
     for i, array in enumerate(arrays):
@@ -128,7 +139,7 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], *, 
             raise ValueError(f"{names(i)} has shape {array.shape}, {names(0)} has {arrays[0].shape}")
         if not raw and array.dtype != arrays[0].dtype:
             raise ValueError(f"{names(i)} is {array.dtype}, {names(0)} is {arrays[0].dtype}")
-    return Images(arrays, planar[0])
+    return Images(arrays, planar[0], len(set(map(_SHAPE, arrays))) == len(set(map(_DTYPE, arrays))) == 1)
 
 
 def _layout(planar: bool) -> str:

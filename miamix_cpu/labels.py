@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -54,19 +53,44 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
 def _stack(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
     """`labels` as one numeric array, (N,) or (N, C)."""
     if not isinstance(labels, np.ndarray):
-        if not isinstance(labels[0], Integral):
-            labels = [np.asarray(label) for label in labels]
-            shape = labels[0].shape
-            for i, label in enumerate(labels):
-                if label.shape != shape:
-                    raise ValueError(f"label of sample {i} has shape {label.shape}, that of sample 0 {shape}")
         try:
-            labels = np.asarray(labels)
-        except (ValueError, OverflowError) as error:
-            raise TypeError(f"labels must be integers or vectors of one length: {error}") from error
+            n = len(labels)
+        except TypeError:
+            raise TypeError(f"labels must be a sequence, got {type(labels).__name__}") from None
+        if n and all(map(_INTEGERS.__contains__, map(type, labels))):
+            try:
+                return np.array(labels, dtype=np.int64)
+            except OverflowError as error:
+                raise ValueError(f"labels must be classes: {error}") from error
+        labels = _stack_one_by_one(labels)
+    if labels.size == 0:
+        raise ValueError(f"labels must not be empty, got shape {labels.shape}")
     if labels.dtype.kind not in "biuf":
-        raise TypeError(f"labels must be integers or vectors of numbers, got {labels.dtype} (first: {labels[0]!r})")
+        raise TypeError(f"labels must be integers or vectors of numbers, got {labels.dtype}")
     return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+
+
+_INTEGERS = frozenset((int, bool, np.int64, np.int32, np.uint8))  # which np.array takes fast
+
+
+def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
+    """Labels of any kind, each looked at by itself, so that the first odd one can be named."""
+    arrays: list[np.ndarray] = []
+    for i, label in enumerate(labels):
+        try:
+            array = np.asarray(label)
+        except ValueError:
+            array = np.asarray(None)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"label of sample {i} must be an integer class or a vector of numbers, got {label!r}")
+        if array.shape != (arrays[0].shape if arrays else array.shape):
+            raise ValueError(f"label of sample {i} has shape {array.shape}, that of sample 0 {arrays[0].shape}")
+        if array.ndim == 0 and array.dtype.kind == "f":
+            if np.isnan(array):
+                raise ValueError(f"label of sample {i} is NaN")
+            raise TypeError(f"label of sample {i} must be an integer class or a vector of numbers, got {label!r}")
+        arrays.append(array)
+    return np.array(arrays) if arrays else np.zeros(0)
 
 
 def soft_targets(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.checks import check_choice, check_integer, check_real
-from miamix_cpu.config import METHODS, MiAMixConfig
+from miamix_cpu.config import FMIX, MiAMixConfig
 from miamix_cpu.gather import Gathered, gather
 from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.plan import MixPlan
@@ -17,7 +17,6 @@ from miamix_cpu.render import render
 from miamix_cpu.sampling import draw_plan
 
 TARGETS = ("soft", "pair")
-_FMIX = METHODS.index("fmix")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +72,10 @@ class MixedBatch:
 
     def _map(self, function: Any) -> MixedBatch:
         def apply(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(apply(part) for part in value)
+            if isinstance(value, tuple) and hasattr(value, "_fields"):
+                return type(value)(*map(apply, value))
+            if isinstance(value, (tuple, list)):
+                return type(value)(map(apply, value))
             if isinstance(value, dict):
                 return {key: apply(part) for key, part in value.items()}
             return function(value) if hasattr(value, "pin_memory") else value
@@ -154,7 +155,7 @@ class MiAMix:
         """
         images = check_batch(images, "images")
         n, height, width = images.shape[:3]
-        return self.render(self.plan(n, height, width, rng=rng), images, labels, second=second)
+        return self._render(self.plan(n, height, width, rng=rng), images, labels, second)
 
     def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator) -> MixPlan:
         """Draw everything random about a batch of `n` images of `height` x `width` pixels."""
@@ -166,8 +167,17 @@ class MiAMix:
         return draw_plan(self.config, n, height, width, rng)
 
     def render(self, plan: MixPlan, images: Any, labels: Any, *, second: Any = None) -> MixedBatch:
-        """Mix `images` as `plan` says: a pure function of plan and views."""
-        images = check_batch(images, "images")
+        """Mix `images` as `plan` says: a pure function of plan and views.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Also where the plan can't be rendered (`MixPlan.check`).
+        """
+        plan.check()
+        return self._render(plan, check_batch(images, "images"), labels, second)
+
+    def _render(self, plan: MixPlan, images: np.ndarray, labels: Any, second: Any) -> MixedBatch:
         if images.shape[:3] != (len(plan), plan.height, plan.width):
             raise ValueError(
                 f"images must be {len(plan)} of {plan.height} x {plan.width} pixels as in the plan, got {images.shape}"
@@ -195,7 +205,7 @@ class MiAMix:
             soft_targets(y, plan.partner, lam, self.num_classes, self.label_smoothing, soft)
         return MixedBatch(
             images=out.astype(dtype, copy=False),
-            targets=(y, y[plan.partner], lam) if soft is None else soft,
+            targets=(y.copy(), y[plan.partner], lam) if soft is None else soft,
             lam=lam,
             partner=plan.partner,
             plan=plan,
@@ -226,7 +236,7 @@ def mix_views(
     scale, bias : float32 (C,), from `normalisation`
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     """
-    fmix = plan.layers[plan.layers["method"] == _FMIX]
+    fmix = plan.layers[plan.layers["method"] == FMIX]
     harmonics = np.maximum(fmix["rows"] // 2, fmix["columns"] - 1)[~fmix["is_field"]]
     # An unmixed sample's partner may have no second view: its own first one stands in, with weight 0.
     partners = np.where(plan.mixed, second.addresses[plan.partner], first.addresses)
@@ -311,7 +321,10 @@ def check_normalisation(mean: Any, std: Any, dtype: str | None) -> tuple[np.ndar
 
 def check_batch(values: Any, what: str) -> np.ndarray:
     """`values` as a uint8 or float32 array (N, H, W, C) or (N, H, W)."""
-    images: np.ndarray = np.asarray(values)
+    try:
+        images: np.ndarray = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{what} must be one array (N, H, W, C) or (N, H, W): {error}") from error
     if images.dtype not in (np.uint8, np.float32):
         raise TypeError(f"{what} must be uint8 or float32, got {images.dtype}")
     if images.ndim not in (3, 4) or 0 in images.shape:

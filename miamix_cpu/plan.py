@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.config import METHODS
+from miamix_cpu.config import FMIX, GRIDMIX, METHODS
 
 #: One record a layer. Lengths are shares of the image's sides unless said otherwise; fields that a method does not
 #: use are 0. `height` and `width` are the sides of cutmix's box, the side share of gridmix's holes, or the standard
@@ -38,6 +38,7 @@ LAYER = np.dtype(
 )
 
 _FORMAT = 1
+_LARGEST = 1e6  # of any number in a plan; what is drawn stays far below
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,11 +181,11 @@ class MixPlan:
         n, layers = len(self.partner), self.layers
         sizes = np.diff(self.first_layer)
         rows, columns = layers["rows"].astype(np.int64), layers["columns"].astype(np.int64)
-        fmix = layers["method"] == METHODS.index("fmix")
+        fmix = layers["method"] == FMIX
         field = fmix & layers["is_field"]
         harmonic = fmix & ~field
         ends = layers["start"] + rows * columns * np.where(harmonic, 2, 1)
-        grid = layers["method"] == METHODS.index("gridmix")
+        grid = layers["method"] == GRIDMIX
         names = ("ratio", "cy", "cx", "height", "width", "angle", "shear", "decay", "dither")
         numbers = [layers[name] for name in names]
         rules = (
@@ -203,7 +204,8 @@ class MixPlan:
                 "first_layer must rise from 0 to the number of layers",
             ),
             (bool(np.all(layers["method"] < len(METHODS))), "method must be a known code"),
-            (all(bool(np.all(np.isfinite(column))) for column in numbers), "layers must be finite"),
+            (all(bool(np.all(np.abs(c) <= _LARGEST)) for c in numbers), f"layers must be finite, at most {_LARGEST:g}"),
+            (bool(np.all(layers["decay"] >= 0)), "decay must be at least 0"),
             (bool(np.all((layers["ratio"] >= 0) & (layers["ratio"] <= 1))), "ratio must be in [0, 1]"),
             (bool(np.all((layers["dither"] >= 0) & (layers["dither"] < 1))), "dither must be in [0, 1)"),
             (bool(np.all((layers["window"] == 0) | (layers["window"] % 2 == 1))), "window must be odd"),
@@ -211,7 +213,7 @@ class MixPlan:
             (bool(np.all(layers["cells"][grid] >= 1)), "cells must be at least 1"),
             (bool(np.all((rows >= 0) & (columns >= 0) & (layers["start"] >= 0))), "blocks must not be negative"),
             (bool(np.all(ends <= len(self.coefficients))), "blocks must lie inside coefficients"),
-            (bool(np.all(np.isfinite(self.coefficients))), "coefficients must be finite"),
+            (bool(np.all(np.abs(self.coefficients) <= _LARGEST)), f"coefficients must be finite, at most {_LARGEST:g}"),
             (bool(np.all((rows % 2 == 1)[harmonic] & (columns >= 1)[harmonic])), "fmix must have harmonics"),
             (
                 bool(np.all((rows // 2 <= self.height // 2) & (columns - 1 <= self.width // 2) | ~harmonic)),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.compile import entry, kernel
+from miamix_cpu.config import MIXUP
 from miamix_cpu.gather import array_at
 from miamix_cpu.masks import constant_part, fill_hole, smooth
 from miamix_cpu.masks.fmix import make_tables
@@ -75,7 +76,7 @@ def merge_layers(
     coefficients: np.ndarray,
     tables: Any,
     multiplied: bool,
-) -> float:
+) -> Any:
     """Render the mask of one sample; return its mean.
 
     Constant layers need no array: they are gathered in one number, under which the first hole becomes the mask.
@@ -94,7 +95,7 @@ def merge_layers(
     drawn = 0
     for j in range(layers.size):
         layer = layers[j]
-        if layer["method"] == 0:
+        if layer["method"] == MIXUP:
             continue
         into = mask if drawn == 0 else hole
         fill_hole(into, layer, coefficients, tables)

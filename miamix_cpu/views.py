@@ -9,11 +9,13 @@ import random
 import threading
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from miamix_cpu.images import as_array, is_tensor
+from miamix_cpu.epochs import IndexedSample
+from miamix_cpu.images import as_array, is_planar
 from miamix_cpu.randomness import VIEWS, batch_key, index_bytes, seeded_globals, stream
 
 # Albumentations asks the network for its newest version when it is imported.
@@ -23,6 +25,12 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 def is_albumentations(transform: Any) -> bool:
     """Whether `transform` is one of Albumentations' (or AlbumentationsX's); neither is imported for it."""
     return any(base.__module__.partition(".")[0] == "albumentations" for base in type(transform).__mro__)
+
+
+def holds_foreign_code(transform: Any) -> bool:
+    """Whether an Albumentations transform holds a class or function of the caller's, which may draw from anywhere."""
+    own = type(transform).__module__.partition(".")[0] == "albumentations" and type(transform).__name__ != "Lambda"
+    return not own or any(map(holds_foreign_code, getattr(transform, "transforms", ())))
 
 
 def takes_keyword(transform: Any) -> bool:
@@ -43,7 +51,9 @@ class Transform:
 
     Albumentations' transforms get the generator itself, on a copy made once a thread: the caller's object, perhaps
     shared with his validation set, is not touched. Version 2.0.8 knows nothing of workers: left alone, all of them
-    make the same augmentations. Any other callable runs with the process's generators seeded and restored.
+    make the same augmentations. Any other callable, and a Compose that holds code of the caller's, runs with the
+    process's generators seeded and restored. What brings a generator of its own, such as a function that calls a
+    Compose, can't be reached: give the Compose itself.
 
     Parameters
     ----------
@@ -55,8 +65,9 @@ class Transform:
             raise TypeError(f"transform must be callable, got {transform!r}")
         self.transform = transform
         self.keyword = takes_keyword(transform)
-        self.settable = is_albumentations(transform) and hasattr(transform, "set_random_state")
-        if self.settable and getattr(transform, "seed", None) is not None:
+        self.takes_arrays = is_albumentations(transform)
+        self.draws_globally = not self.takes_arrays or holds_foreign_code(transform)
+        if self.takes_arrays and getattr(transform, "seed", None) is not None:
             warnings.warn(
                 f"the transform's own seed={transform.seed!r} is not used: "  # type: ignore[attr-defined]
                 "views are drawn from the batch's key (MiAMixCollator's seed)",
@@ -82,8 +93,8 @@ class Transform:
 
         Parameters
         ----------
-        images : as the samples hold them
-        planar : bool, whether they are (C, H, W)
+        images : arrays for Albumentations (`takes_arrays`), else as the samples hold them
+        planar : bool, whether arrays are (C, H, W)
         indices : ints
         rng : numpy.random.Generator
         names : int -> str
@@ -96,22 +107,20 @@ class Transform:
         TypeError
             Where the transform returns nothing.
         """
-        if not self.settable:
-            with seeded_globals(rng):
-                return [self._call(self.transform, images[i], planar, names(i)) for i in indices]
-        if not hasattr(self._local, "transform"):
-            self._local.transform = copy.deepcopy(self.transform)
-        transform = self._local.transform
-        transform.set_random_state(rng, random.Random(int(rng.integers(1 << 63))))
-        return [self._call(transform, images[i], planar, names(i)) for i in indices]
+        transform = self.transform
+        if self.takes_arrays:
+            if not hasattr(self._local, "transform"):
+                self._local.transform = copy.deepcopy(self.transform)
+            transform = self._local.transform
+            transform.set_random_state(rng, random.Random(int(rng.integers(1 << 63))))
+            if planar:
+                images = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
+        with seeded_globals(rng) if self.draws_globally else nullcontext():
+            return [self._call(transform, images[i], names(i)) for i in indices]
 
-    def _call(self, transform: Callable[..., Any], image: Any, planar: bool, name: str) -> Any:
+    def _call(self, transform: Callable[..., Any], image: Any, name: str) -> Any:
         try:
-            if not self.keyword:
-                view = transform(image)
-            else:
-                array = as_array(image, "the image")
-                view = transform(image=np.ascontiguousarray(array.transpose(1, 2, 0)) if planar else array)
+            view = transform(image=image) if self.keyword else transform(image)
         except Exception as error:
             error.add_note(f"raised by the transform, for {name}")
             raise
@@ -126,7 +135,7 @@ class TwoViews:
     """A map-style dataset whose images are pairs of augmented views, `((first, second), label)`.
 
     For datasets that augment in `__getitem__`. Item i's views are drawn from a key made of (seed, epoch, i), so they
-    are the same for any number of workers.
+    are the same for any number of workers. Around an `Indexed` dataset the epoch is the one that travels with i.
 
     Parameters
     ----------
@@ -153,6 +162,13 @@ class TwoViews:
         self._transform = Transform(transform)
         self._epoch = _shared_epoch()
 
+    draws_views = True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if hasattr(self._epoch, "share_memory_"):
+            self._epoch.share_memory_()
+
     def __len__(self) -> int:
         return len(self.dataset)
 
@@ -162,16 +178,20 @@ class TwoViews:
 
     def __getitem__(self, index: Any) -> Any:
         sample = self.dataset[index]
+        if isinstance(sample, IndexedSample):
+            return sample._replace(sample=self._with_views(sample.sample, sample.epoch, sample.index))
+        return self._with_views(sample, int(self._epoch[0]), index)
+
+    def _with_views(self, sample: Any, epoch: int, index: Any) -> Any:
         is_dict = isinstance(sample, dict)
-        image = sample[self.key] if is_dict else sample[0]
-        rng = stream(batch_key(self.seed, int(self._epoch[0]), [index_bytes(index, 0)]), VIEWS)
+        image, planar = sample[self.key] if is_dict else sample[0], False
+        if self._transform.takes_arrays:
+            array = as_array(image, f"the image of item {index}", raw=True)
+            image, planar = array, is_planar(image, array.shape, "auto", f"the image of item {index}")
+        rng = stream(batch_key(self.seed, epoch, [index_bytes(index, 0)]), VIEWS)
         pair = tuple(
             self._transform.make(
-                [image, image],
-                is_tensor(image) and image.ndim == 3,
-                (0, 1),
-                rng,
-                lambda i: f"the {('first', 'second')[i]} view of item {index}",
+                [image, image], planar, (0, 1), rng, lambda i: f"the {('first', 'second')[i]} view of item {index}"
             )
         )
         return {**sample, self.key: pair} if is_dict else (pair, *sample[1:])

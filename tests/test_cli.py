@@ -96,6 +96,7 @@ def test_demo_trains_and_draws(tmp_path):
     (["preview", "--rows", "0"], "argument --rows: must be an integer of at least 1, got '0'"),
     (["preview", "--size", "x"], "argument --size: must be an integer of at least 1, got 'x'"),
     (["preview", "--seed", "-1"], "argument --seed"),
+    (["demo", "--seed", "99999999999999999999"], "argument --seed: must be an integer of at least 0 and below 2^63"),
     (["preview", "--method", "cutmx"], "argument --method: invalid choice: 'cutmx'"),
     (["preview", "--out", "a.jpg"], "--out must end in .png, got a.jpg"),
     (["preview", "--out", "/no/such/folder/a.png"], "--out: there is no folder /no/such/folder"),
@@ -160,6 +161,18 @@ def test_a_folder_is_read_by_name_in_rgb(tmp_path):
     assert [name for name, _ in pictures] == ["a.png", "b.png"]
     assert pictures[1][1][0, 0].tolist() == [0, 0, 255]
     assert len(read_folder(tmp_path, 1)) == 1
+
+
+def test_any_file_name_can_be_a_caption(tmp_path, capsys):
+    picture(tmp_path / "a$x^$_b.png", 9)
+    assert main(["preview", str(tmp_path), "--rows", "1", "--size", "16", "--out", str(tmp_path / "out.png")]) == 0
+
+
+def test_out_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["preview", "--out", str(tmp_path / "out.png")]) == 2
+    assert capsys.readouterr().err == f"miamix_cpu preview: --out: {tmp_path}/out.png can't be written\n"
+    assert main(["preview", "--rows", "1", "--size", "16", "--out", "/proc/out.png"]) == 2
 
 
 def test_version_and_help():

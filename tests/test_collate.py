@@ -1,6 +1,8 @@
 """MiAMixCollator: inputs, outputs, views, keys, workers, replay, bad input."""
 
+import collections
 import copy
+import dataclasses
 import pickle
 import random
 import threading
@@ -130,7 +132,7 @@ def test_in_a_worker_the_batch_is_written_into_shared_memory(memory_format, monk
 
     monkeypatch.setattr(module, "get_worker_info", lambda: object())
     monkeypatch.setattr(MiAMixCollator, "_limit_opencv", lambda self: None)
-    monkeypatch.setattr("miamix_cpu.epochs.get_worker_info", lambda: None)
+    monkeypatch.setattr("miamix_cpu.shared.get_worker_info", lambda: None)
     written = []
     mix_views = module.mix_views
     monkeypatch.setattr(
@@ -179,6 +181,12 @@ def test_return_batch():
     assert batch.describe(2).startswith("sample 2 with sample ")
     assert batch.to(torch.float64).images.dtype == torch.float64
     assert batch.to("cpu").plan is batch.plan
+    Pair = collections.namedtuple("Pair", "one two")
+    nested = dataclasses.replace(batch, extras={"a": [torch.zeros(1)], "b": Pair(torch.zeros(1), "text")}).to(
+        torch.float64
+    )
+    assert nested.extras["a"][0].dtype == nested.extras["b"].one.dtype == torch.float64
+    assert nested.extras["b"].two == "text"
     restored = pickle.loads(pickle.dumps(batch))
     assert torch.equal(restored.images, batch.images)
 
@@ -476,6 +484,36 @@ def test_global_generators_are_not_drawn_from(transform):
 # Epochs and schedules ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_set_epoch_of_a_copy_reaches_its_workers(method, copied):
+    collate = copied(MiAMixCollator(10, seed=0, transform=crop()))
+    loader = DataLoader(
+        Numbers(8), 8, collate_fn=collate, num_workers=1, persistent_workers=True, multiprocessing_context=method
+    )
+    epochs = []
+    for epoch in range(2):
+        collate.set_epoch(epoch)
+        epochs += list(loader)
+    assert not same(*epochs)
+
+
+def test_images_are_read_once(monkeypatch):
+    from miamix_cpu import images as module
+
+    calls = []
+    as_array = module.as_array
+    monkeypatch.setattr(
+        module, "as_array", lambda image, *rest, **options: calls.append(image) or as_array(image, *rest, **options)
+    )
+    samples = [(Image.fromarray(image), label, label) for image, label in samples_of(4)]
+    MiAMixCollator(10, NO_SELF, seed=0)(samples)
+    assert len(calls) == 4
+    calls.clear()
+    MiAMixCollator(10, NO_SELF, seed=0, index_key=2, transform=lambda image: np.asarray(image))(samples)
+    assert not any(isinstance(image, Image.Image) for image in calls)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_set_epoch_reaches_live_persistent_workers(method):
     def epochs(collate, **options):
@@ -655,6 +693,7 @@ GREY = np.zeros((4, 4, 3), np.uint8)
     ([((GREY, GREY[:3]), 0)], {}, ValueError, r"second view of sample 0 is uint8 \(3, 4, 3\), first view of sample 0 is uint8 \(4, 4, 3\)"),
     ([(GREY, 0)], {"transform": returns_nothing}, TypeError, "the transform returned nothing for the first view of sample 0"),
     ([(GREY, 0), (GREY, 0)], {"transform": Grows()}, ValueError, r"the transform's first view of sample 1 has shape \(4, 6, 3\), the transform's first view of sample 0 has \(4, 5, 3\)"),
+    ([Indexed([(GREY, 0)])[(0, 0)], (GREY, 0)], {}, TypeError, "sample 1 must come from an Indexed dataset like sample 0, got a tuple of 2"),
     ([(GREY, 0, 1.5)], {"index_key": 2}, TypeError, "the index of sample 0 must be an integer, a string or bytes, got float"),
 ])  # fmt: skip
 def test_bad_samples_are_named(samples, options, error, words):

@@ -15,10 +15,10 @@ import warnings
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import numpy as np
-    from miamix_cpu.fingerprint import hash_bytes_of, hash_images
+    from miamix_cpu.fingerprint import hash_lattices, hash_images
     print(len(hash_images([np.zeros((2, 2), np.uint8)])))
 print(len(caught), *(w.message for w in caught))
-print(sum(hash_bytes_of.stats.cache_hits.values()))
+print(sum(hash_lattices.stats.cache_hits.values()))
 """
 
 
@@ -89,8 +89,8 @@ def test_warmup_compiles_every_signature():
     code = (
         "from miamix_cpu import warmup; warmup()\n"
         "from miamix_cpu.render import render; from miamix_cpu.masks import draw_layers\n"
-        "from miamix_cpu.fingerprint import hash_bytes_of\n"
-        "print(len(render.signatures), len(draw_layers.signatures), len(hash_bytes_of.signatures))"
+        "from miamix_cpu.fingerprint import hash_lattices\n"
+        "print(len(render.signatures), len(draw_layers.signatures), len(hash_lattices.signatures))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert result.stdout.split() == ["3", "1", "1"], result.stderr

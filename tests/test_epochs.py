@@ -1,3 +1,4 @@
+import copy
 import os
 import pickle
 import warnings
@@ -6,7 +7,8 @@ import pytest
 import torch
 
 from miamix_cpu import EpochSampler, Indexed, MixSchedule
-from miamix_cpu.epochs import EpochState, IndexedSample
+from miamix_cpu.epochs import IndexedSample
+from miamix_cpu.shared import EpochState
 
 
 def test_a_schedule_starts_ramps_and_switches_off():
@@ -64,7 +66,7 @@ def test_an_epoch_that_changes_during_a_batch_warns_once():
         epoch = state.begin()
         state.set(epoch + 1)
         if expected:
-            with pytest.warns(UserWarning, match="the epoch changed while batches were being made"):
+            with pytest.warns(UserWarning, match="the epoch changed while a batch was being made"):
                 state.end(epoch)
         else:
             state.end(epoch)
@@ -87,10 +89,19 @@ def read_epoch(state, queue):
     state.set(42)
 
 
-def test_state_pickles():
-    state = EpochState()
-    state.set(3)
-    assert pickle.loads(pickle.dumps(state)).epoch == 3
+@pytest.mark.parametrize("copied", [lambda s: pickle.loads(pickle.dumps(s)), copy.deepcopy], ids=["pickle", "deepcopy"])
+def test_a_copy_of_the_state_is_shared_too(copied):
+    original = EpochState()
+    original.set(3)
+    state = copied(original)
+    assert state.epoch == 3
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=read_epoch, args=(state, queue))
+    process.start()
+    assert queue.get(timeout=60) == 3
+    process.join()
+    assert (state.epoch, original.epoch) == (42, 3)
 
 
 class Sampler(list):
@@ -104,8 +115,8 @@ def test_the_epoch_travels_with_the_index():
     assert len(sampler) == 2
     assert list(sampler) == [(0, 4), (0, 2)]
     assert list(sampler) == [(1, 4), (1, 2)]
+    assert inner.epoch == 1  # a DistributedSampler shuffles anew
     sampler.set_epoch(9)
-    assert inner.epoch == 9
     assert list(sampler) == [(9, 4), (9, 2)]
     dataset = Indexed(["a", "b", "c", "d", "e"])
     assert len(dataset) == 5

@@ -64,7 +64,7 @@ def check_blend(run, channels, source, target, planar_in, planar_out, rng):
     expected = naive.blend(mask, *views) * scale + bias
     found = out.reshape(channels, 5, 9).transpose(1, 2, 0) if planar_out else out.reshape(5, 9, channels)
     # Half a grey level for rounding, and what 16 bits do to a weight.
-    np.testing.assert_allclose(found, expected, atol=0.5 + 255 / 2**15 if target == np.uint8 else 1e-4)
+    np.testing.assert_allclose(found, expected, atol=0.5 + 255 / 2**16 if target == np.uint8 else 1e-4)
     if target == np.uint8:
         np.testing.assert_array_equal(found[0], views[1][0])
         np.testing.assert_array_equal(found[1], views[0][1])
@@ -86,19 +86,19 @@ def mixed_bytes(out, weight, first, second):
         out[p] = mixed(weight, first[p], second[p], np.float32(1), np.float32(0))
 
 
-@pytest.mark.parametrize("weight", [0, 1, 77, 16383, 16384, 20000, 32766, 32767])
+@pytest.mark.parametrize("weight", [0, 1, 77, 16383, 16384, 20000, 32767, 32768])
 def test_every_pair_of_bytes(weight):
     """Compiled in 16 bits, in Python in as many as it takes: the same, rounded, between both, exact at the ends."""
     first, second = (values.ravel().astype(np.uint8) for values in np.meshgrid(np.arange(256), np.arange(256)))
     out = np.empty_like(first)
-    mixed_bytes(out, np.int16(weight), first, second)
+    mixed_bytes(out, np.int16(-weight), first, second)
     exact = second + (first.astype(float) - second) * weight / 2**15
     np.testing.assert_array_equal(out, np.floor(exact + 0.5))
     assert ((out >= np.minimum(first, second)) & (out <= np.maximum(first, second))).all()
-    if weight in (0, 32767):
+    if weight in (0, 32768):
         np.testing.assert_array_equal(out, first if weight else second)
     some = np.arange(0, first.size, 97)
-    python = [mixed(np.int16(weight), first[p], second[p], 1, 0) for p in some]
+    python = [mixed(np.int16(-weight), first[p], second[p], 1, 0) for p in some]
     np.testing.assert_array_equal(out[some], python)
 
 
@@ -106,7 +106,7 @@ def test_every_pair_of_bytes(weight):
 def test_weights_of_bytes(values):
     mask = np.array(values, np.float32)
     weights = compiled_weights(mask, np.empty(mask.size, np.int16))
-    np.testing.assert_allclose(weights / 32767, mask, atol=0.51 / 32767)
+    np.testing.assert_allclose(weights / -32768, mask, atol=0.501 / 32768)
     np.testing.assert_array_equal(weights, as_weights(mask, np.empty(mask.size, np.int16)))
     assert compiled_weights(mask, np.empty(0, np.float32)) is not None
     np.testing.assert_array_equal(compiled_weights(mask, np.empty(0, np.float32)), mask)
@@ -124,3 +124,13 @@ def test_large_floats_do_not_overflow():
     blend(out, huge, -huge, mask, 1, True, True, np.ones(1, np.float32), np.zeros(1, np.float32))
     assert np.isfinite(out).all()
     np.testing.assert_allclose(out, [-3e38, -1.5e38, 0, 3e38], rtol=1e-6)
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+def test_a_view_without_weight_does_not_count(odd):
+    one, other = np.array([1, odd], np.float32), np.array([odd, 2], np.float32)
+    out, unit, nothing = np.empty(2, np.float32), np.ones(1, np.float32), np.zeros(1, np.float32)
+    for run in (blend, blend.py_func):
+        with np.errstate(invalid="ignore"):
+            run(out, one, other, np.array([1, 0], np.float32), 1, True, True, unit, nothing)
+        assert out.tolist() == [1, 2]

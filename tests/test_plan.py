@@ -49,6 +49,8 @@ BREAKS = {
     "partner must be a sample": lambda p: {"partner": p.partner + 100},
     "first_layer must rise": lambda p: {"first_layer": p.first_layer[::-1].copy()},
     "coefficients must be finite": lambda p: {"coefficients": p.coefficients * np.nan},
+    "coefficients must be finite, at most": lambda p: {"coefficients": p.coefficients * np.float32(3e37)},
+    "decay must be at least 0": lambda p: {"layers": changed(p, "decay", -1000)},
     "blocks must lie inside": lambda p: {"coefficients": p.coefficients[:1]},
     "height and width": lambda p: {"height": 0},
     "merge must be": lambda p: {"merge": "max"},
@@ -84,6 +86,8 @@ def test_a_damaged_plan_is_refused(words, tmp_path, rng):
     broken.save(tmp_path / "plan.npz")
     with pytest.raises(ValueError, match=words):
         MixPlan.load(tmp_path / "plan.npz")
+    with pytest.raises(ValueError, match=words):
+        MiAMix(3, EVERYTHING).render(broken, np.zeros((30, 16, 16), np.uint8), np.zeros(30, int))
 
 
 def test_description_in_words():

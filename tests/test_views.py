@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
+from torch.utils.data import DataLoader
 
-from miamix_cpu import TwoViews
+from miamix_cpu import Indexed, TwoViews
 from miamix_cpu.views import Transform, is_albumentations, takes_keyword
 from tests.transforms import Numbers, draws_from_everything
 
@@ -84,11 +85,11 @@ def test_a_compose_with_a_seed_is_taken_over_with_a_warning(rng):
     assert 60 < sum(none) < 140
 
 
-def test_tensors_reach_albumentations_as_arrays(rng):
+def test_planar_images_reach_albumentations_as_it_wants_them(rng):
     image = torch.from_numpy(rng.integers(0, 256, (3, 8, 9), dtype=np.uint8))
-    (view,) = make(A.Compose([A.NoOp()]), [image], planar=True)
+    (view,) = make(A.Compose([A.NoOp()]), [image.numpy()], planar=True)
     np.testing.assert_array_equal(view, image.numpy().transpose(1, 2, 0))
-    (view,) = make(A.Compose([ToTensorV2()]), [image], planar=True)
+    (view,) = make(A.Compose([ToTensorV2()]), [image.numpy()], planar=True)
     assert torch.equal(view, image)
 
 
@@ -150,3 +151,69 @@ def test_two_views_of_dicts_and_longer_tuples():
     sample = TwoViews([{"img": image, "label": 1, "id": 5}], crop(), key="img")[0]
     assert (len(sample["img"]), sample["label"], sample["id"]) == (2, 1, 5)
     assert TwoViews([(image, 1, 5)], crop())[0][1:] == (1, 5)
+
+
+def any_grey(image, **parameters):
+    return np.full_like(image, random.randrange(256))
+
+
+class DrawsFromGlobals(A.ImageOnlyTransform):
+    """As users write them: Albumentations' own generators are not used."""
+
+    def __init__(self):
+        super().__init__(p=1.0)
+
+    def apply(self, image, **parameters):
+        return any_grey(image)
+
+
+@pytest.mark.parametrize("compose", [
+    lambda: A.Compose([A.HorizontalFlip(), A.OneOf([DrawsFromGlobals()], p=1)]),
+    lambda: A.Compose([A.Lambda(image=any_grey)]),
+], ids=["class", "lambda"])  # fmt: skip
+def test_the_callers_code_in_a_compose_is_keyed_too(compose, rng):
+    images = [rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)] * 5
+    random.seed(0)
+    one, two = make(compose(), images), make(compose(), images)
+    np.testing.assert_array_equal(one, two)
+    assert len(np.unique(one)) > 3
+    assert random.random() == random.Random(0).random()
+
+
+def test_a_function_of_an_image_gets_it_as_it_is():
+    """Only Albumentations wants arrays, whatever the parameter is called."""
+
+    def turn(image):
+        return image.rotate(90)
+
+    from PIL import Image as pil
+
+    (view,) = make(turn, [pil.new("RGB", (4, 6))])
+    assert view.size == (4, 6)
+
+
+def test_raw_images_of_any_dtype_reach_albumentations():
+    dataset = TwoViews([(np.full((4, 4, 3), 65535, np.uint16), 0)], A.Compose([A.ToFloat(max_value=65535)]))
+    (first, _), _ = dataset[0]
+    assert first.dtype == np.float32
+    assert first.max() == 1
+
+
+def test_two_views_see_the_epoch_that_travels():
+    dataset = TwoViews(Indexed(Numbers(6)), crop())
+    epochs = [dataset[(epoch, 3)] for epoch in (0, 1)]
+    assert [sample.epoch for sample in epochs] == [0, 1]
+    assert not np.array_equal(epochs[0].sample[0][0], epochs[1].sample[0][0])
+    np.testing.assert_array_equal(epochs[0].sample[0], TwoViews(Numbers(6), crop())[3][0])
+    with pytest.raises(TypeError, match="Indexed must be inside TwoViews"):
+        Indexed(TwoViews(Numbers(6), crop()))
+
+
+def test_a_copied_dataset_shares_its_epoch():
+    dataset = pickle.loads(pickle.dumps(TwoViews(Numbers(4), crop())))
+    loader = DataLoader(dataset, 4, num_workers=1, persistent_workers=True, collate_fn=list)
+    epochs = []
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        epochs.append([pair for pair, _ in next(iter(loader))])
+    assert not np.array_equal(*epochs)

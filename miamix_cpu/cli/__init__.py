@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,12 +81,14 @@ def check_out(path: Path) -> None:
         raise UserError(f"--out: there is no folder {path.parent}")
     if path.is_dir():
         raise UserError(f"--out: {path} is a folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"--out: {path} can't be written")
 
 
 def _natural(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, got {text!r}")
+    if not 0 <= number < 1 << 63:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0 and below 2^63, got {text!r}")
     return number
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.cli import UserError
 from miamix_cpu.gather import gather
 from miamix_cpu.mixer import MixedBatch, mix_views, normalisation
 from miamix_cpu.plan import MixPlan, describe_layer
@@ -81,7 +82,9 @@ def draw_gallery(rows: list[Row], out: Path, title: str) -> None:
     figure = Figure(figsize=(2.3 * columns, 2.75 * len(rows) + 0.4), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11)
     for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
-        part.suptitle("\n".join(textwrap.wrap(row.caption, 32 * columns)), fontsize=9, x=0.01, ha="left")
+        part.suptitle(
+            "\n".join(textwrap.wrap(row.caption, 32 * columns)), fontsize=9, x=0.01, ha="left", parse_math=False
+        )
         axes = part.subplots(1, columns)
         panels: list[tuple[str, np.ndarray | None]] = [("first view", row.first), ("second view (partner)", row.second)]
         panels += [("\n".join(textwrap.wrap(name, 34)), mask) for name, mask in row.layers]
@@ -89,7 +92,10 @@ def draw_gallery(rows: list[Row], out: Path, title: str) -> None:
         panels += [(f"merged mask, mean {row.mask.mean():.2f}", row.mask), ("mixed", row.mixed)]
         for axis, (name, picture) in zip(axes, panels, strict=True):
             _show(axis, name, picture)
-    figure.savefig(out)
+    try:
+        figure.savefig(out)
+    except OSError as error:
+        raise UserError(f"--out: {out} can't be written: {error.strerror}") from error
 
 
 def _show(axis: Any, name: str, picture: np.ndarray | None) -> None:
@@ -97,6 +103,6 @@ def _show(axis: Any, name: str, picture: np.ndarray | None) -> None:
     if picture is None:
         axis.set_axis_off()
         return
-    axis.set_title(name, fontsize=7)
+    axis.set_title(name, fontsize=7, parse_math=False)
     limits = {"cmap": "gray", "vmin": 0, "vmax": 255 if picture.dtype == np.uint8 else 1}
     axis.imshow(picture, interpolation="nearest", **(limits if picture.ndim == 2 else {}))

@@ -52,9 +52,9 @@ def read_folder(folder: Path, most: int) -> list[tuple[str, np.ndarray]]:
     """
     import cv2
 
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder")
     try:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder")
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     except OSError as error:
         raise UserError(f"{folder} can't be read: {error.strerror}") from error

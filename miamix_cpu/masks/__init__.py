@@ -1,7 +1,7 @@
 """Stage 3: mask generators, one file a published method (MiAMix, section 3.2.3).
 
-To add one: write its file, name it in `config.METHODS`, and give it a row in `GENERATORS` and in the two tables of
-calls, `draw_layer` and `fill_hole`, under its code, the index of its name in `METHODS`.
+To add one: write its file, give it a name and a code in `config`, and a row in `GENERATORS` and in the two tables of
+calls, `draw_layer` and `fill_hole`, under its code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miamix_cpu.compile import entry, kernel
-from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.config import AGMIX, CUTMIX, FMIX, GMIX, GRIDMIX, MIXUP, MiAMixConfig
 from miamix_cpu.masks.agmix import draw_agmix
 from miamix_cpu.masks.augment import draw_augmentation, smooth
 from miamix_cpu.masks.cutmix import draw_cutmix, fill_cutmix
@@ -127,7 +127,7 @@ def draw_layers(layers: np.ndarray, uniforms: np.ndarray, options: np.ndarray, h
         layer["method"] = method
         draw_layer(layer, uniform, options[0], height, width)
         layer["start"] = total
-        total += layer["rows"] * layer["columns"] * (2 if method == 2 and not layer["is_field"] else 1)
+        total += layer["rows"] * layer["columns"] * (2 if method == FMIX and not layer["is_field"] else 1)
     return total
 
 
@@ -137,17 +137,17 @@ def draw_layer(layer: Any, uniform: np.ndarray, options: Any, height: int, width
     method, own = layer["method"], uniform[6:]
     if _AUGMENTABLE[method]:
         draw_augmentation(layer, uniform[1:6], options, height, width)
-    if method == 0:
+    if method == MIXUP:
         draw_mixup(layer, own, options)
-    elif method == 1:
+    elif method == CUTMIX:
         draw_cutmix(layer, own, options)
-    elif method == 2:
+    elif method == FMIX:
         draw_fmix(layer, own, options, height, width)
-    elif method == 3:
+    elif method == GRIDMIX:
         draw_gridmix(layer, own, options)
-    elif method == 4:
+    elif method == GMIX:
         draw_gmix(layer, own, options, height, width)
-    elif method == 5:
+    elif method == AGMIX:
         draw_agmix(layer, own, options, height, width)
 
 
@@ -162,7 +162,7 @@ def constant_part(layers: np.ndarray, multiplied: bool) -> float:
     """
     base = 1.0
     for j in range(layers.size):
-        if layers[j]["method"] == 0:
+        if layers[j]["method"] == MIXUP:
             ratio = layers[j]["ratio"]
             base = base * (1.0 - ratio) if multiplied else max(0.0, base - ratio)
     return base
@@ -180,21 +180,21 @@ def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
     tables : fmix.make_tables(...), made once a batch
     """
     method = layer["method"]
-    if method == 0:
+    if method == MIXUP:
         fill_mixup(hole, layer["ratio"])
-    elif method == 1:
+    elif method == CUTMIX:
         fill_cutmix(
             hole, layer["cy"], layer["cx"], layer["height"], layer["width"],
             layer["augmented"], layer["angle"], layer["shear"],
         )  # fmt: skip
-    elif method == 2:
+    elif method == FMIX:
         fill_fmix(hole, layer, coefficients, tables)
-    elif method == 3:
+    elif method == GRIDMIX:
         noise = coefficients[layer["start"] : layer["start"] + layer["rows"] * layer["columns"]]
         count = math.floor(layer["ratio"] * noise.size + layer["dither"])
         fill_gridmix(
             hole, layer["cells"], layer["height"], layer["cy"], layer["cx"], layer["angle"], layer["shear"],
             noise, min(count, noise.size),
         )  # fmt: skip
-    elif method == 4 or method == 5:
+    elif method in (GMIX, AGMIX):
         fill_gaussian(hole, layer["cy"], layer["cx"], layer["height"], layer["width"], layer["angle"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from miamix_cpu.compile import kernel
@@ -36,7 +38,7 @@ def choose_largest(chosen: np.ndarray, values: np.ndarray, count: int) -> None:
 
 
 @kernel
-def find_threshold(values: np.ndarray, count: int) -> tuple[float, int]:
+def find_threshold(values: np.ndarray, count: int) -> Any:
     """The `count`-th largest value, and how many that equal it are among the `count` largest.
 
     Brackets it by counting how many values exceed a guess, a loop that vectorises: five guesses or so, each of which
@@ -84,9 +86,7 @@ def find_threshold(values: np.ndarray, count: int) -> tuple[float, int]:
 
 
 @kernel
-def narrow(
-    values: np.ndarray, count: int, low: float, high: float, above_low: int, above_high: int, few: int
-) -> tuple[float, float, int, int]:
+def narrow(values: np.ndarray, count: int, low: Any, high: Any, above_low: int, above_high: int, few: int) -> Any:
     """Narrow low < the `count`-th largest value <= high until `few` values lie inside, or none between.
 
     Guesses interpolate between the counts at both ends, every other one bisects, so that no field takes more than some
@@ -124,7 +124,7 @@ def narrow(
 
 
 @kernel
-def count_above(values: np.ndarray, threshold: float) -> int:
+def count_above(values: np.ndarray, threshold: float) -> Any:
     """How many of `values` exceed `threshold`.
 
     Parameters
@@ -132,7 +132,7 @@ def count_above(values: np.ndarray, threshold: float) -> int:
     values : float32 (n,)
     threshold : float32
     """
-    total = 0
+    total = np.int64(0)
     for p in range(values.size):
         total += np.int32(values[p] > threshold)
     return total
@@ -151,7 +151,7 @@ def collect(inside: np.ndarray, values: np.ndarray, low: float, high: float) -> 
     filled = 0
     for start in range(0, values.size, _STRETCH):
         stretch = values[start : start + _STRETCH]
-        hits = 0
+        hits = np.int64(0)
         for p in range(stretch.size):
             hits += np.int32((stretch[p] > low) & (stretch[p] <= high))
         if hits == 0:

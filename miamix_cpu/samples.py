@@ -1,0 +1,105 @@
+"""What a dataset's samples may be, tuples or dicts, taken apart column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from miamix_cpu.epochs import IndexedSample
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A batch, column by column."""
+
+    images: list[Any]  # first views where `seconds` holds second ones
+    seconds: list[Any] | None
+    labels: list[Any]
+    extras: dict[Any, list[Any]]  # by key, or by position in tuples
+    is_dict: bool
+    epoch: int | None  # that travelled with the samples (`Indexed`)
+    indices: list[Any] | None  # that identify the samples
+
+
+def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
+    """Take samples apart.
+
+    Parameters
+    ----------
+    samples : list of `(image, label, ...)`, of dicts, or of `IndexedSample` of either
+        An image that is a tuple or list of two is a pair of views.
+    keys : (str, str)
+        Image and label in dicts.
+    index_key : str or int, optional
+        The entry that identifies a sample.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the first sample that is not like this, or not like sample 0.
+    """
+    if not isinstance(samples, (list, tuple)):
+        raise TypeError(f"samples must be a list, got {type(samples).__name__}")
+    if not samples:
+        raise ValueError("samples must hold at least one sample, got an empty batch")
+    epoch, indices = None, None
+    if isinstance(samples[0], IndexedSample):
+        for i, sample in enumerate(samples):
+            if not isinstance(sample, IndexedSample):
+                raise TypeError(f"sample {i} must come from an Indexed dataset like sample 0, got {_kind(sample)}")
+        epochs = {sample.epoch for sample in samples}
+        if len(epochs) > 1:
+            raise ValueError(f"samples of a batch must be of one epoch, got {sorted(epochs)}")
+        epoch, indices = epochs.pop(), [sample.index for sample in samples]
+        samples = [sample.sample for sample in samples]
+    is_dict = isinstance(samples[0], dict)
+    images, labels, extras = _read_dicts(samples, keys) if is_dict else _read_tuples(samples)
+    if index_key is not None and indices is None:
+        _check_index_key(samples[0], index_key)
+        indices = [sample[index_key] for sample in samples]
+    seconds = None
+    if not {tuple, list}.isdisjoint(map(type, images)):
+        for i, image in enumerate(images):
+            if not (isinstance(image, (tuple, list)) and len(image) == 2):
+                raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
+        images, seconds = [first for first, _ in images], [second for _, second in images]
+    return Samples(images, seconds, labels, extras, is_dict, epoch, indices)
+
+
+def _read_tuples(samples: Sequence[Any]) -> tuple[list[Any], list[Any], dict[Any, list[Any]]]:
+    if not (set(map(type, samples)) <= {tuple, list} and len(set(map(len, samples))) == 1 and len(samples[0]) >= 2):
+        for i, sample in enumerate(samples):
+            if not isinstance(sample, (tuple, list)) or len(sample) < 2:
+                raise TypeError(f"sample {i} must be (image, label, ...) or a dict, got {_kind(sample)}")
+            if len(sample) != len(samples[0]):
+                raise ValueError(f"sample {i} has {len(sample)} entries, sample 0 has {len(samples[0])}")
+    images, labels, *others = map(list, zip(*samples, strict=True))
+    return images, labels, dict(enumerate(others, start=2))
+
+
+def _read_dicts(samples: Sequence[Any], keys: tuple[str, str]) -> tuple[list[Any], list[Any], dict[Any, list[Any]]]:
+    for i, sample in enumerate(samples):
+        if not isinstance(sample, dict):
+            raise TypeError(f"sample {i} must be a dict like sample 0, got {_kind(sample)}")
+        for key in keys:
+            if key not in sample:
+                raise ValueError(f"sample {i} has no {key!r}, it has {', '.join(map(repr, sample))}; see `keys`")
+        if sample.keys() != samples[0].keys():
+            raise ValueError(f"sample {i} has the keys {list(sample)}, sample 0 has {list(samples[0])}")
+    images, labels = ([sample[key] for sample in samples] for key in keys)
+    return images, labels, {key: [s[key] for s in samples] for key in samples[0] if key not in keys}
+
+
+def _check_index_key(sample: Any, key: Any) -> None:
+    if isinstance(sample, dict):
+        if key not in sample:
+            raise ValueError(f"samples have no {key!r} (index_key), they have {', '.join(map(repr, sample))}")
+    elif not (isinstance(key, int) and 0 <= key < len(sample)):
+        raise ValueError(f"index_key must be a position in samples of {len(sample)} entries, got {key!r}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__
