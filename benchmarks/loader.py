@@ -1,0 +1,260 @@
+"""A real DataLoader, plain against MiAMix: images a second, where the time goes, and the training cost.
+
+Plain is one view and `default_collate`; MiAMix two views and everything of Table 1. The training cost is the paper's:
+time with / time without, for a consumer whose step takes a given time and leaves the CPU idle, as an accelerator does.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import new_figure, one_thread, parser, table, write
+
+
+class Arrays:
+    """CIFAR-sized uint8 arrays in memory, tiled from photographs."""
+
+    def __init__(self, n: int, pictures: list[np.ndarray]) -> None:
+        rng = np.random.default_rng(0)
+        self.images = []
+        for i in range(n):
+            picture = pictures[i % len(pictures)]
+            y, x = (int(rng.integers(0, side - 32)) for side in picture.shape[:2])
+            self.images.append(picture[y : y + 32, x : x + 32].copy())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        return self.images[i], i % 10
+
+
+class Jpegs:
+    """A folder of JPEG photographs, decoded in the worker."""
+
+    def __init__(self, n: int, paths: list[Path]) -> None:
+        self.n, self.paths = n, paths
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        import cv2
+
+        return cv2.imread(str(self.paths[i % len(self.paths)]), cv2.IMREAD_COLOR_RGB), i % 10
+
+
+class Plain:
+    """One view a sample, then `default_collate`; keyed like ours, so that workers differ."""
+
+    def __init__(self, transform: Any) -> None:
+        from miamix_cpu.views import Transform
+
+        self.make = Transform(transform).make
+        self.seed = 0
+
+    def __call__(self, samples: list[Any]) -> Any:
+        from torch.utils.data import default_collate, get_worker_info
+
+        self.seed += 1
+        info = get_worker_info()
+        rng = np.random.default_rng((self.seed, 0 if info is None else info.id))
+        views = self.make([image for image, _ in samples], False, range(len(samples)), rng, str)
+        planar = [(np.ascontiguousarray(v.transpose(2, 0, 1)), y) for v, (_, y) in zip(views, samples, strict=True)]
+        return default_collate(planar)
+
+
+class OnlyFills:
+    """Touches as much fresh shared memory as a batch has, and nothing else."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def __call__(self, samples: list[Any]) -> Any:
+        import torch
+
+        from miamix_cpu.collate import _empty
+
+        images = _empty((len(samples), *self.shape), torch.uint8)
+        images.fill_(1)
+        return images, torch.zeros(len(samples))
+
+
+class Nothing:
+    """A dataset whose samples cost nothing."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> int:
+        return i
+
+
+def loader_of(dataset: Any, collate: Any, workers: int, batch: int) -> Any:
+    from torch.utils.data import DataLoader
+
+    return DataLoader(dataset, batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0)
+
+
+def epoch_time(loader: Any, collate: Any, epoch: int, step: float = 0.0, device: str = "cpu") -> float:
+    """Seconds of an epoch; each batch is followed by a step of `step` seconds."""
+    if hasattr(collate, "set_epoch"):
+        collate.set_epoch(epoch)
+    start = time.perf_counter()
+    for images, _ in loader:
+        if device != "cpu":
+            images.to(device, non_blocking=True).float().mean().item()
+        if step:
+            time.sleep(step)
+    return time.perf_counter() - start
+
+
+def parts_of(dataset: Any, transform: Any, size: int, batch: int) -> dict[str, float]:
+    """Milliseconds a batch in one process: decoding, both views, mixing."""
+    from miamix_cpu import MiAMixCollator
+    from miamix_cpu.views import Transform
+
+    found: dict[str, list[float]] = {"decode": [], "two views": [], "mixing": []}
+    make, mix = Transform(transform).make, MiAMixCollator(10, seed=0, dtype="uint8")
+    for turn in range(6):
+        start = time.perf_counter()
+        samples = [dataset[i] for i in range(batch)]
+        decoded = time.perf_counter()
+        rng = np.random.default_rng(turn)
+        pair = [make([image for image, _ in samples], False, range(batch), rng, str) for _ in range(2)]
+        viewed = time.perf_counter()
+        mix.set_epoch(turn)
+        mix([(view, y) for view, (_, y) in zip(pair[0], samples, strict=True)])
+        end = time.perf_counter()
+        if turn:
+            for name, seconds in zip(found, (decoded - start, viewed - decoded, end - viewed), strict=True):
+                found[name].append(1e3 * seconds)
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def shared_memory_cost(shape: tuple[int, ...], batch: int) -> float:
+    """Milliseconds a batch for touching fresh shared memory and handing it over, from a worker that only fills."""
+    loader = loader_of(Nothing(batch * 20), OnlyFills(shape), 1, batch)
+    epoch_time(loader, None, 0)
+    return 1e3 * statistics.median(epoch_time(loader, None, 0) for _ in range(3)) / 20
+
+
+def written_once(dataset: Any, collate: Any, batch: int) -> bool:
+    """Whether the tensor that arrives from a worker lies in shared memory, where the kernel wrote it."""
+    images, _ = next(iter(loader_of(dataset, collate, 1, batch)))
+    return bool(images.is_shared())
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = parser(__doc__.splitlines()[0], "loader")
+    options.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--device", default="cpu", help="where batches go: cpu, cuda")
+    given = options.parse_args()
+    one_thread()
+    warnings.simplefilter("ignore")
+    import albumentations as A
+    import cv2
+
+    from miamix_cpu import MiAMixCollator, warmup
+    from miamix_cpu.cli.preview import photographs
+
+    warmup()
+    pictures = [picture for _, picture in photographs()]
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for i, picture in enumerate(pictures):
+            scale = 400 / min(picture.shape[:2])
+            resized = cv2.resize(picture, None, fx=scale, fy=scale)
+            paths.append(Path(folder) / f"{i}.jpg")
+            cv2.imwrite(str(paths[-1]), cv2.cvtColor(resized, cv2.COLOR_RGB2BGR))
+        few = given.quick
+        tasks = {
+            "CIFAR-sized arrays": (
+                Arrays(2048 if few else 8192, pictures), 32, 128,
+                A.Compose([A.PadIfNeeded(40, 40), A.RandomCrop(32, 32), A.HorizontalFlip()]),
+            ),
+            "JPEG photographs": (
+                Jpegs(256 if few else 768, paths), 224, 64,
+                A.Compose([A.RandomResizedCrop((224, 224)), A.HorizontalFlip()]),
+            ),
+        }  # fmt: skip
+        for name, (dataset, size, batch, transform) in tasks.items():
+            result[name] = run(dataset, size, batch, transform, given, MiAMixCollator)
+            print(f"\n{name}, {size} x {size}, batch {batch}")
+            print(report(result[name]))
+    write(given.json, {"tasks": result})
+    if given.plot:
+        figure = new_figure(figsize=(9, 4))
+        for axis, (name, found) in zip(figure.subplots(1, len(result)), result.items(), strict=True):
+            for kind in ("plain", "MiAMix"):
+                speed = [found["images_per_second"][str(w)][kind] for w in given.workers]
+                axis.plot(given.workers, speed, "o-", label=kind)
+            axis.set(title=name, xlabel="workers", ylabel="images/s")
+            axis.legend()
+        figure.savefig(given.plot)
+
+
+def run(dataset: Any, size: int, batch: int, transform: Any, given: Any, collator: Any) -> dict[str, Any]:
+    """Everything about one data set."""
+    found: dict[str, Any] = {"images_per_second": {}, "training_cost": {}}
+    epoch = 0
+    for workers in given.workers:
+        kinds = {"plain": Plain(transform), "MiAMix": collator(10, transform=transform, seed=0, dtype="uint8")}
+        loaders = {kind: loader_of(dataset, collate, workers, batch) for kind, collate in kinds.items()}
+        times: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for turn in range(2 if given.quick else 4):
+            for kind, loader in loaders.items():
+                epoch += 1
+                seconds = epoch_time(loader, kinds[kind], epoch, device=given.device)
+                if turn:
+                    times[kind].append(seconds)
+        found["images_per_second"][str(workers)] = {
+            kind: len(dataset) / statistics.median(seconds) for kind, seconds in times.items()
+        }
+        if workers == max(given.workers):
+            slowest = statistics.median(times["MiAMix"]) / len(loaders["MiAMix"])
+            for slack in (1.2, 1.5, 2.0):  # the workers' throughput over the consumer's
+                costs = []
+                for _ in range(2 if given.quick else 3):
+                    epoch += 1
+                    pair = [epoch_time(loaders[k], kinds[k], epoch, step=slack * slowest) for k in ("plain", "MiAMix")]
+                    costs.append(pair[1] / pair[0])
+                found["training_cost"][f"{slack:g}x"] = statistics.median(costs)
+    found["milliseconds"] = parts_of(dataset, transform, size, batch)
+    found["milliseconds"]["fresh shared memory, handed over"] = shared_memory_cost((3, size, size), batch)
+    found["written_once"] = written_once(dataset, collator(10, transform=transform, seed=0, dtype="uint8"), batch)
+    parts = found["milliseconds"]
+    found["mixing_over_the_rest"] = parts["mixing"] / (parts["decode"] + parts["two views"])
+    return found
+
+
+def report(found: dict[str, Any]) -> str:
+    """Tables of one data set."""
+    speed = found["images_per_second"]
+    rows = [[kind, *(f"{speed[w][kind]:,.0f}" for w in speed)] for kind in ("plain", "MiAMix")]
+    lines = [table(["images/s by workers", *speed], rows)]
+    parts = [[name, f"{ms:.2f}"] for name, ms in found["milliseconds"].items()]
+    lines.append(table(["milliseconds a batch", ""], parts))
+    lines.append(f"mixing adds {found['mixing_over_the_rest']:.1%} to decoding and both views")
+    lines.append(f"written straight into the shared tensor that travels: {found['written_once']}")
+    costs = [
+        [f"workers {slack} as fast as the consumer", f"{cost:.3f}"] for slack, cost in found["training_cost"].items()
+    ]
+    lines.append(table(["training cost", ""], costs))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

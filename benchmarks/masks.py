@@ -1,0 +1,98 @@
+"""Microseconds a mask: each generator and augmentation, against a fill of the same array; fmix also against FFTs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks import timing
+from benchmarks.timing import new_figure, one_thread, parser, table, write
+
+SIZES = (32, 64, 224, 512)
+MASKS = 64
+
+
+def cases(size: int) -> dict[str, Callable[[], Any]]:
+    """A plan of one method each, rendered mask by mask in one compiled call."""
+    from numba import njit
+
+    from miamix_cpu import MiAMix, MiAMixConfig
+    from miamix_cpu.config import METHODS
+    from miamix_cpu.masks import GENERATORS, fill_hole, smooth
+    from miamix_cpu.masks.fmix import make_tables
+
+    @njit(nogil=True)
+    def fill_all(hole: Any, layers: Any, coefficients: Any, tables: Any) -> None:
+        for j in range(layers.size):
+            fill_hole(hole, layers[j], coefficients, tables)
+            if layers[j]["window"] > 0:
+                smooth(hole, layers[j]["window"])
+
+    @njit(nogil=True)
+    def fill_constant(hole: Any, times: int) -> None:
+        for j in range(times):
+            hole[:] = np.float32(j)
+
+    hole, found = np.empty((size, size), np.float32), {}
+    found["floor: fill"] = partial(fill_constant, hole, MASKS)
+    for method, generator in zip(METHODS, GENERATORS, strict=True):
+        variants = {"": {"p_aug": 0, "p_smooth": 0}}
+        if generator.augmentable:
+            variants |= {" rotated, sheared": {"p_aug": 1, "p_smooth": 0}, " smoothed": {"p_aug": 0, "p_smooth": 1}}
+        for name, augmentation in variants.items():
+            config = MiAMixConfig(methods=(method,), weights=(1,), k_max=1, **augmentation)
+            plan = MiAMix(1, config).plan(MASKS, size, size, rng=np.random.default_rng(0))
+            most = int(max(plan.layers["columns"].max(), plan.layers["rows"].max()))
+            tables = make_tables(size, size, most)
+            found[method + name] = partial(fill_all, hole, plan.layers, plan.coefficients, tables)
+            found[method + name]()
+            if not (np.isfinite(hole).all() and 0 <= hole.min() <= hole.max() <= 1):
+                raise ValueError(f"{method}{name}: values from {hole.min()} to {hole.max()}")
+    found["fmix, numpy.fft + argpartition"] = partial(by_fft, np.fft, size)
+    from scipy import fft
+
+    found["fmix, scipy.fft + argpartition"] = partial(by_fft, fft, size)
+    return found
+
+
+def by_fft(fft: Any, size: int) -> None:
+    """The same formula over the full spectrum."""
+    rng = np.random.default_rng(0)
+    f = np.hypot(fft.fftfreq(size)[:, None], fft.rfftfreq(size))
+    amplitude = 1 / np.maximum(f, 1 / size) ** 3
+    for _ in range(MASKS):
+        noise = rng.standard_normal((2, *f.shape), dtype=np.float32)
+        field = fft.irfft2((noise[0] + 1j * noise[1]) * amplitude, s=(size, size)).ravel()
+        count = int(rng.random() * size * size)
+        hole = np.zeros(size * size, np.float32)
+        hole[np.argpartition(-field, min(count, size * size - 1))[:count]] = 1
+
+
+def main() -> None:
+    """Measure, print, write."""
+    given = parser(__doc__.splitlines()[0], "masks").parse_args()
+    one_thread()
+    result: dict[str, dict[str, float]] = {}
+    for size in SIZES:
+        found = timing.measure(
+            cases(size), rounds=3 if given.quick else 11, seconds=0.005 if given.quick else 0.05, label=f"{size}"
+        )
+        result[str(size)] = {name: 1e6 * t["median"] / MASKS for name, t in found.items()}
+    names = list(next(iter(result.values())))
+    print(table(["microseconds a mask", *result], [[n, *(f"{result[s][n]:,.2f}" for s in result)] for n in names]))
+    write(given.json, {"microseconds": result})
+    if given.plot:
+        figure = new_figure(figsize=(8, 6))
+        axis = figure.subplots()
+        for name in names:
+            axis.plot(SIZES, [result[str(size)][name] for size in SIZES], marker="o", label=name)
+        axis.set(xscale="log", yscale="log", xlabel="side in pixels", ylabel="microseconds a mask, one core")
+        axis.legend(fontsize=7)
+        figure.savefig(given.plot)
+
+
+if __name__ == "__main__":
+    main()
