@@ -13,6 +13,8 @@ import numpy as np
 
 from miamix_cpu.compile import kernel
 
+_BLOCK = 4096  # values in a block of padded rows
+
 
 @kernel
 def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
@@ -39,86 +41,120 @@ def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int
 def smooth(hole: np.ndarray, window: int) -> None:
     """Replace a binary `hole` by its mean over a square window, borders mirrored (edge pixel repeated).
 
-    Two running sums of integers, scaled once: the cost is that of H * W whatever the window, and the mean is kept
-    exactly, since every pixel is counted window^2 times.
+    Sums of whole numbers, scaled once, so the mean is kept exactly: every pixel is counted window^2 times.
 
     Parameters
     ----------
     hole : float32 (H, W), C-contiguous, of 0 and 1; overwritten with values in [0, 1]
     window : int, odd, pixels; may be larger than the image
     """
+    if window * window < 1 << 15:
+        smooth_in(hole, window, np.empty(0, np.int16))  # twice as many values an instruction
+    else:
+        smooth_in(hole, window, np.empty(0, np.int32))
+
+
+@kernel
+def smooth_in(hole: np.ndarray, window: int, like: np.ndarray) -> None:
+    """`smooth` in integers of the dtype of `like`.
+
+    Down the columns sums slide, a row at a time. Along the rows, where sliding would be one value after the other, they
+    double: O(H * W * log window), but 32 values an instruction.
+
+    Parameters
+    ----------
+    hole : float32 (H, W), C-contiguous, of 0 and 1; overwritten
+    window : int, odd
+    like : empty array, int16 or int32, whose dtype holds window^2
+    """
     rows, columns = hole.shape
     radius = window // 2
-    # Down the columns first, whole rows at a time; only the sums along a row are one after the other.
-    sums = np.zeros((rows, columns), np.int32)
+    stride = columns + 2 * radius
+    sums = np.empty((rows, stride), like.dtype)
+    first = sums[0, radius : radius + columns]
+    first[:] = 0
     for y in range(-radius, radius + 1):
-        add_row(sums[0], hole[mirror(y, rows)])
+        slide_row(first, first, hole[mirror(y, rows)], hole[0], 0)
     for y in range(1, rows):
-        slide_row(sums[y], sums[y - 1], hole[mirror(y + radius, rows)], hole[mirror(y - radius - 1, rows)])
-    totals = np.empty(columns, np.int32)
-    # A division costs as much as all the rest. The reciprocal rounded up and capped keeps a full window exactly 1.
-    share = np.nextafter(np.float32(1.0) / np.float32(window * window), np.float32(2.0))
+        before, now = sums[y - 1, radius : radius + columns], sums[y, radius : radius + columns]
+        slide_row(now, before, hole[mirror(y + radius, rows)], hole[mirror(y - radius - 1, rows)], 1)
     for y in range(rows):
-        run_along(totals, sums[y], radius)
-        row = hole[y]
-        for x in range(columns):
-            row[x] = min(np.float32(1.0), np.float32(totals[x]) * share)
+        mirror_ends(sums[y], radius)
+    # A block of rows at a time, small enough to stay in the first cache; what a sum takes from the next row lands in
+    # the padding. The reciprocal is rounded up and capped, so that a full window is exactly 1.
+    share = np.nextafter(np.float32(1.0) / np.float32(window * window), np.float32(2.0))
+    most = max(1, min(rows, _BLOCK // stride))
+    totals, spare = np.empty(most * stride, like.dtype), np.empty(most * stride, like.dtype)
+    flat = sums.reshape(sums.size)
+    for top in range(0, rows, most):
+        count = min(most, rows - top)
+        used = count * stride
+        sum_windows(totals[:used], flat[top * stride : top * stride + used], spare[:used], window)
+        for y in range(count):
+            row, total = hole[top + y], totals[y * stride : y * stride + columns]
+            for x in range(columns):
+                row[x] = min(np.float32(1.0), np.float32(total[x]) * share)
 
 
 @kernel
-def add_row(sums: np.ndarray, row: np.ndarray) -> None:
-    """sums += row.
+def slide_row(sums: np.ndarray, before: np.ndarray, entering: np.ndarray, leaving: np.ndarray, full: int) -> None:
+    """sums = before + entering - full * leaving.
 
     Parameters
     ----------
-    sums : int32 (W,); changed
-    row : float32 (W,), of 0 and 1
-    """
-    for x in range(sums.size):
-        sums[x] += np.int32(row[x])
-
-
-@kernel
-def slide_row(sums: np.ndarray, before: np.ndarray, entering: np.ndarray, leaving: np.ndarray) -> None:
-    """sums = before + entering - leaving.
-
-    Parameters
-    ----------
-    sums : int32 (W,); overwritten
-    before : int32 (W,)
+    sums, before : integers (W,), the former overwritten; they may be one
     entering, leaving : float32 (W,), of 0 and 1
+    full : int, 0 while the window fills, 1 once it slides
     """
+    keep = np.float32(full)
     for x in range(sums.size):
-        sums[x] = before[x] + np.int32(entering[x] - leaving[x])
+        sums[x] = before[x] + np.int32(entering[x] - keep * leaving[x])
 
 
 @kernel
-def run_along(totals: np.ndarray, values: np.ndarray, radius: int) -> None:
-    """Sums of `values` over x - radius .. x + radius, borders mirrored.
+def mirror_ends(padded: np.ndarray, radius: int) -> None:
+    """Fill `radius` values at both ends with the mirror image of what lies between.
 
     Parameters
     ----------
-    totals : int32 (W,); overwritten
-    values : int32 (W,)
+    padded : integers (W + 2 * radius,); changed
     radius : int
     """
+    n = padded.size - 2 * radius
+    for i in range(radius):
+        padded[radius - 1 - i] = padded[radius + mirror(i, n)]
+        padded[radius + n + i] = padded[radius + mirror(n - 1 - i, n)]
+
+
+@kernel
+def sum_windows(totals: np.ndarray, values: np.ndarray, spare: np.ndarray, window: int) -> None:
+    """totals[x] = values[x] + .. + values[x + window - 1], by sums of 1, 2, 4, .. values; the last few are partial.
+
+    Parameters
+    ----------
+    totals : integers (n,); overwritten
+    values, spare : integers (n,); changed
+    window : int, at least 1, at most n
+    """
     n = values.size
-    total = np.int64(0)
-    for x in range(-radius, radius + 1):
-        total += values[mirror(x, n)]
-    totals[0] = total
-    inner = max(1, n - radius)  # from here on the window reaches the border
-    for x in range(1, min(radius + 1, n)):
-        total += values[mirror(x + radius, n)] - values[mirror(x - radius - 1, n)]
-        totals[x] = total
-    if inner > radius + 1:  # by slices: an index that might be negative costs a test each
-        entering, leaving, out = values[2 * radius + 1 :], values[:n], totals[radius + 1 : inner]
-        for x in range(out.size):
-            total += entering[x] - leaving[x]
-            out[x] = total
-    for x in range(max(radius + 1, inner), n):
-        total += values[mirror(x + radius, n)] - values[mirror(x - radius - 1, n)]
-        totals[x] = total
+    totals[:] = 0
+    offset, power = 0, 1
+    while True:
+        if window & power:
+            out, part = totals[: n - offset], values[offset:]
+            for x in range(out.size):
+                out[x] += part[x]
+            offset += power
+        if offset == window:
+            return
+        # Into the other buffer: where input and output overlap LLVM falls back to one value at a time.
+        here, ahead, doubled = values[:n], values[power:], spare[:n]
+        for x in range(ahead.size):
+            doubled[x] = here[x] + ahead[x]
+        for x in range(ahead.size, n):
+            doubled[x] = here[x]
+        values, spare = spare, values
+        power *= 2
 
 
 @kernel
