@@ -9,6 +9,8 @@ from miamix_cpu.masks import UNIFORMS, draw_layers, filter_noise, options_of
 from miamix_cpu.pairing import draw_partners
 from miamix_cpu.plan import LAYER, MixPlan
 
+_GAMMA_FROM = 0.1  # a gamma variate of this shape is below 1e-300 once in 1e30 draws
+
 
 def draw_plan(
     config: MiAMixConfig,
@@ -70,8 +72,8 @@ def draw_plan(
 def draw_ratios(k: np.ndarray, alpha: float, rng: np.random.Generator) -> np.ndarray:
     """The first k components of Dir(alpha, .., alpha, k * alpha), k + 1 components, for each sample (eq. 9).
 
-    By stick-breaking: each component is a Beta share of what is left, which stays exact where alpha is so small that
-    gamma variates would all be 0.
+    Gamma variates over their sum; where alpha is so small that all of them might be 0, by stick-breaking, which takes
+    four times as long: each component is a Beta share of what is left.
 
     Parameters
     ----------
@@ -84,10 +86,16 @@ def draw_ratios(k: np.ndarray, alpha: float, rng: np.random.Generator) -> np.nda
         Sample by sample; their sum over a sample is Beta(k * alpha, k * alpha).
     """
     most = int(k.max(initial=0))
+    present = np.arange(most) < k[:, None]
+    if alpha >= _GAMMA_FROM:
+        ratios = rng.standard_gamma(alpha, size=(len(k), most)) * present
+        rest = rng.standard_gamma(alpha * np.maximum(k, 1))
+        ratios /= (ratios.sum(axis=1) + rest)[:, None]
+        return ratios[present]
     ratios = np.zeros((len(k), most))
     left = np.ones(len(k))
     for j in range(most):
-        present = np.maximum(2 * k - 1 - j, 1)  # the components after this one, in units of alpha
-        ratios[:, j] = left * rng.beta(alpha, alpha * present)
+        after = np.maximum(2 * k - 1 - j, 1)  # the components after this one, in units of alpha
+        ratios[:, j] = left * rng.beta(alpha, alpha * after)
         left -= ratios[:, j]
-    return ratios[np.arange(most) < k[:, None]]
+    return ratios[present]

@@ -104,6 +104,17 @@ def test_ratios_are_dirichlet(k, alpha):
     np.testing.assert_allclose(np.cov(found.T), np.cov(expected.T), atol=0.01)
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_ratios_at_a_small_alpha_have_numpys_law(k):
+    """Drawn by stick-breaking; so much of the mass is at 0 and 1 that only another sample can be compared with."""
+    rng = np.random.default_rng(k)
+    found = draw_ratios(np.full(6000, k), 0.05, rng).reshape(-1, k)
+    expected = np.array([naive.ratios(k, 0.05, rng) for _ in range(6000)])
+    for j in range(k):
+        assert stats.ks_2samp(found[:, j], expected[:, j]).pvalue > SIGNIFICANT
+    assert stats.ks_2samp(found.sum(axis=1), expected.sum(axis=1)).pvalue > SIGNIFICANT
+
+
 def test_ratios_of_mixed_k_are_laid_out_sample_by_sample():
     k = np.array([2, 0, 3, 1])
     ratios = draw_ratios(k, 1e6, np.random.default_rng(0))
