@@ -133,8 +133,8 @@ class MiAMixConfig:
     shear_max : float
         Masks are sheared by U(-shear_max, shear_max), 0 to 10.
     smooth_max : float
-        The largest smoothing window as a share of the shorter side, above 0 and at most 1; windows are odd and at
-        least 3 pixels.
+        The largest smoothing window as a share of the shorter side, above 0 and at most 1; windows are odd, at least
+        3 and at most 181 pixels.
     cutmix, fmix, gridmix, agmix : CutMixOptions, FMixOptions, GridMixOptions, AGMixOptions
         The methods' own options.
 

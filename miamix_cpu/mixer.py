@@ -13,7 +13,7 @@ from miamix_cpu.config import FMIX, MiAMixConfig
 from miamix_cpu.gather import Gathered, gather
 from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.plan import MixPlan
-from miamix_cpu.render import render
+from miamix_cpu.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS, render
 from miamix_cpu.sampling import draw_plan
 
 TARGETS = ("soft", "pair")
@@ -241,14 +241,17 @@ def mix_views(
     # An unmixed sample's partner may have no second view: its own first one stands in, with weight 0.
     partners = np.where(plan.mixed, second.addresses[plan.partner], first.addresses)
     lam = np.empty(len(plan))
+    if first.dtype == np.float32:
+        kind = FLOATS_TO_FLOATS
+    else:
+        kind = BYTES_TO_BYTES if out.dtype == np.uint8 else BYTES_TO_FLOATS
     render(
-        out.reshape(len(plan), -1),
+        kind,
+        out.reshape(len(plan), -1).view(np.uint8),
         lam,
         masks,
         first.addresses,
         partners,
-        np.empty(0, dtype=first.dtype),
-        np.empty(0, dtype=np.int16 if out.dtype == np.uint8 else np.float32),
         plan.layers,
         plan.first_layer,
         plan.coefficients,

@@ -177,7 +177,6 @@ def blend(
     first: np.ndarray,
     second: np.ndarray,
     weights: np.ndarray,
-    channels: int,
     planar_in: bool,
     planar_out: bool,
     scale: np.ndarray,
@@ -190,11 +189,10 @@ def blend(
     out : uint8 or float32 (P * C,); overwritten
     first, second : uint8 or float32 (P * C,)
     weights : int16 where bytes become bytes, else float32 (P,)
-    channels : int, C
     planar_in, planar_out : bool, (C, P) rather than (P, C)
     scale, bias : float32 (C,)
     """
-    pixels = weights.size
+    pixels, channels = weights.size, scale.size
     if channels == 1 or (planar_in and planar_out):
         for c in range(channels):
             f, s = first[c * pixels : (c + 1) * pixels], second[c * pixels : (c + 1) * pixels]

@@ -209,7 +209,7 @@ class MixPlan:
             (bool(np.all((layers["ratio"] >= 0) & (layers["ratio"] <= 1))), "ratio must be in [0, 1]"),
             (bool(np.all((layers["dither"] >= 0) & (layers["dither"] < 1))), "dither must be in [0, 1)"),
             (bool(np.all((layers["window"] == 0) | (layers["window"] % 2 == 1))), "window must be odd"),
-            (bool(np.all((layers["window"] >= 0) & (layers["window"] < 1 << 15))), "window must be below 32768"),
+            (bool(np.all((layers["window"] >= 0) & (layers["window"] <= 181))), "window must be at most 181"),
             (bool(np.all(layers["cells"][grid] >= 1)), "cells must be at least 1"),
             (bool(np.all((rows >= 0) & (columns >= 0) & (layers["start"] >= 0))), "blocks must not be negative"),
             (bool(np.all(ends <= len(self.coefficients))), "blocks must lie inside coefficients"),

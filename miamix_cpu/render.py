@@ -13,16 +13,18 @@ from miamix_cpu.masks import constant_part, fill_hole, smooth
 from miamix_cpu.masks.fmix import make_tables
 from miamix_cpu.output import as_weights, begin, blend, measure, multiply, subtract
 
+#: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
+BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
+
 
 @entry
 def render(
+    kind: int,
     out: np.ndarray,
     lam: np.ndarray,
     masks: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
-    like: np.ndarray,
-    weights_like: np.ndarray,
     layers: np.ndarray,
     first_layer: np.ndarray,
     coefficients: np.ndarray,
@@ -40,12 +42,11 @@ def render(
 
     Parameters
     ----------
-    out : uint8 or float32 (N, H * W * C), C-contiguous; overwritten
+    kind : int, BYTES_TO_BYTES, BYTES_TO_FLOATS or FLOATS_TO_FLOATS
+    out : uint8 (N, bytes of an image), C-contiguous; overwritten with uint8 or float32 values
     lam : float64 (N,); overwritten
     masks : float32 (N, H, W), overwritten, or (0, H, W) where they are not wanted
     first, second : uint64 (N,), addresses of sample i's first view and of its partner's second view
-    like : empty array with the views' dtype, uint8 or float32
-    weights_like : empty array, int16 where bytes become bytes, else float32
     layers, first_layer, coefficients, height, width : the plan's
     most_harmonics : int, the largest kx or ky among the plan's fmix layers
     multiplied : bool, merge="mul" rather than "sum"
@@ -53,19 +54,41 @@ def render(
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     scale, bias : float32 (C,), applied to the mixed values unless bytes become bytes
     """
-    pixels, channels = height * width, scale.size
+    pixels, values = height * width, height * width * scale.size
     tables = make_tables(height, width, most_harmonics)
     hole = np.empty((height, width), np.float32)
     own = np.empty((height, width), np.float32)
-    buffer = np.empty(pixels, weights_like.dtype)
+    short, long = np.empty(pixels, np.int16), np.empty(0, np.float32)
+    uint8, float32 = np.empty(0, np.uint8), np.empty(0, np.float32)
     for i in range(out.shape[0]):
         mask = masks[i] if masks.shape[0] else own
         chosen = layers[first_layer[i] : first_layer[i + 1]]
         mean = merge_layers(mask, hole, chosen, coefficients, tables, multiplied)
-        lam[i] = mean if measured else max(0.0, 1.0 - chosen["ratio"].sum())
-        weights = as_weights(mask.reshape(pixels), buffer)
-        f, s = array_at(first[i], pixels * channels, like), array_at(second[i], pixels * channels, like)
-        blend(out[i], f, s, weights, channels, planar_in, planar_out, scale, bias)
+        lam[i] = mean if measured else nominal_lam(chosen)
+        flat = mask.reshape(pixels)
+        if kind == FLOATS_TO_FLOATS:
+            f, s = array_at(first[i], values, float32), array_at(second[i], values, float32)
+            blend(out[i].view(np.float32), f, s, as_weights(flat, long), planar_in, planar_out, scale, bias)
+            continue
+        f8, s8 = array_at(first[i], values, uint8), array_at(second[i], values, uint8)
+        if kind == BYTES_TO_FLOATS:
+            blend(out[i].view(np.float32), f8, s8, as_weights(flat, long), planar_in, planar_out, scale, bias)
+        else:
+            blend(out[i], f8, s8, as_weights(flat, short), planar_in, planar_out, scale, bias)
+
+
+@kernel
+def nominal_lam(layers: np.ndarray) -> float:
+    """1 - sum of the ratios (Table 7).
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (k,)
+    """
+    left = 1.0
+    for j in range(layers.size):
+        left -= layers[j]["ratio"]
+    return max(0.0, left)
 
 
 @kernel

@@ -50,7 +50,7 @@ def draw_layer(config, ratio, uniform, height, width):
             layer["angle"] = math.radians(config.angle_max * (2 * uniform[3] - 1))
             layer["shear"] = config.shear_max * (2 * uniform[4] - 1)
         if uniform[2] < config.p_smooth:
-            windows = list(range(3, max(3, int(config.smooth_max * shorter)) + 1, 2))
+            windows = list(range(3, max(3, min(181, int(config.smooth_max * shorter))) + 1, 2))
             layer["window"] = windows[int(uniform[5] * len(windows))]
     a, b, c, d = uniform[6:]
     if method == "cutmix":

@@ -62,7 +62,7 @@ BREAKS = {
     "layers must be finite": lambda p: {"layers": changed(p, "angle", np.inf)},
     "dither must be in": lambda p: {"layers": changed(p, "dither", 1.0)},
     "window must be odd": lambda p: {"layers": changed(p, "window", 4)},
-    "window must be below": lambda p: {"layers": changed(p, "window", 99_999)},
+    "window must be at most 181": lambda p: {"layers": changed(p, "window", 183)},
     "cells must be at least 1": lambda p: {"layers": changed(p, "cells", 0)},
     "blocks must not be negative": lambda p: {"layers": changed(p, "start", -5)},
     "fmix must have harmonics below": lambda p: {"width": 3, "height": 3},

@@ -66,11 +66,11 @@ def test_augmentation_only_where_the_paper_has_it(plan):
 
 @pytest.mark.parametrize(("smooth_max", "size", "windows"), [
     (1 / 8, (32, 48), {3}), (1 / 8, (64, 80), {3, 5, 7}), (0.5, (20, 40), {3, 5, 7, 9}), (1.0, (7, 9), {3, 5, 7}),
-    (1 / 8, (1, 1), {3}),
+    (1 / 8, (1, 1), {3}), (1.0, (3000, 3000), set(range(3, 182, 2))),
 ])  # fmt: skip
 def test_windows_are_odd_and_in_range(smooth_max, size, windows):
     config = MiAMixConfig(p_smooth=1, smooth_max=smooth_max, methods=("cutmix",), weights=(1,))
-    layers = draw_plan(config, 600, *size, np.random.default_rng(0)).layers
+    layers = draw_plan(config, 2000, *size, np.random.default_rng(0)).layers
     assert set(layers["window"]) == windows
     if len(windows) > 1:
         assert stats.chisquare(np.bincount(layers["window"])[3::2]).pvalue > SIGNIFICANT

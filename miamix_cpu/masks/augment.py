@@ -13,6 +13,9 @@ import numpy as np
 
 from miamix_cpu.compile import kernel
 
+#: Its square fits 16 bits, signed.
+LARGEST_WINDOW = 181
+
 _BLOCK = 4096  # values in a block of padded rows
 
 
@@ -33,7 +36,8 @@ def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int
         layer["shear"] = options["shear_max"] * (2 * uniform[3] - 1)
     if uniform[1] < options["p_smooth"]:
         # Odd windows 3, 5, .., at most smooth_max of the shorter side, but 3 at least.
-        choices = max(1, (math.floor(options["smooth_max"] * min(height, width)) - 1) // 2)
+        largest = min(LARGEST_WINDOW, math.floor(options["smooth_max"] * min(height, width)))
+        choices = max(1, (largest - 1) // 2)
         layer["window"] = 3 + 2 * math.floor(uniform[4] * choices)
 
 
@@ -41,36 +45,19 @@ def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int
 def smooth(hole: np.ndarray, window: int) -> None:
     """Replace a binary `hole` by its mean over a square window, borders mirrored (edge pixel repeated).
 
-    Sums of whole numbers, scaled once, so the mean is kept exactly: every pixel is counted window^2 times.
+    Sums of whole numbers, scaled once, so the mean is kept exactly: every pixel is counted window^2 times. Down the
+    columns sums slide, a row at a time. Along the rows, where sliding would be one value after the other, they double:
+    O(H * W * log window), but 32 values an instruction.
 
     Parameters
     ----------
     hole : float32 (H, W), C-contiguous, of 0 and 1; overwritten with values in [0, 1]
-    window : int, odd, pixels; may be larger than the image
-    """
-    if window * window < 1 << 15:
-        smooth_in(hole, window, np.empty(0, np.int16))  # twice as many values an instruction
-    else:
-        smooth_in(hole, window, np.empty(0, np.int32))
-
-
-@kernel
-def smooth_in(hole: np.ndarray, window: int, like: np.ndarray) -> None:
-    """`smooth` in integers of the dtype of `like`.
-
-    Down the columns sums slide, a row at a time. Along the rows, where sliding would be one value after the other, they
-    double: O(H * W * log window), but 32 values an instruction.
-
-    Parameters
-    ----------
-    hole : float32 (H, W), C-contiguous, of 0 and 1; overwritten
-    window : int, odd
-    like : empty array, int16 or int32, whose dtype holds window^2
+    window : int, odd, pixels, at most LARGEST_WINDOW; may be larger than the image
     """
     rows, columns = hole.shape
     radius = window // 2
     stride = columns + 2 * radius
-    sums = np.empty((rows, stride), like.dtype)
+    sums = np.empty((rows, stride), np.int16)
     first = sums[0, radius : radius + columns]
     first[:] = 0
     for y in range(-radius, radius + 1):
@@ -84,7 +71,7 @@ def smooth_in(hole: np.ndarray, window: int, like: np.ndarray) -> None:
     # the padding. The reciprocal is rounded up and capped, so that a full window is exactly 1.
     share = np.nextafter(np.float32(1.0) / np.float32(window * window), np.float32(2.0))
     most = max(1, min(rows, _BLOCK // stride))
-    totals, spare = np.empty(most * stride, like.dtype), np.empty(most * stride, like.dtype)
+    totals, spare = np.empty(most * stride, np.int16), np.empty(most * stride, np.int16)
     flat = sums.reshape(sums.size)
     for top in range(0, rows, most):
         count = min(most, rows - top)
@@ -102,7 +89,7 @@ def slide_row(sums: np.ndarray, before: np.ndarray, entering: np.ndarray, leavin
 
     Parameters
     ----------
-    sums, before : integers (W,), the former overwritten; they may be one
+    sums, before : int16 (W,), the former overwritten; they may be one
     entering, leaving : float32 (W,), of 0 and 1
     full : int, 0 while the window fills, 1 once it slides
     """
@@ -117,7 +104,7 @@ def mirror_ends(padded: np.ndarray, radius: int) -> None:
 
     Parameters
     ----------
-    padded : integers (W + 2 * radius,); changed
+    padded : int16 (W + 2 * radius,); changed
     radius : int
     """
     n = padded.size - 2 * radius
@@ -132,8 +119,8 @@ def sum_windows(totals: np.ndarray, values: np.ndarray, spare: np.ndarray, windo
 
     Parameters
     ----------
-    totals : integers (n,); overwritten
-    values, spare : integers (n,); changed
+    totals : int16 (n,); overwritten
+    values, spare : int16 (n,); changed
     window : int, at least 1, at most n
     """
     n = values.size

@@ -1,0 +1,76 @@
+"""How long a process takes to its first batch: importing, with a cold cache, with a warm one, in a spawned worker."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks.timing import parser, table, write
+
+_IMPORT = "import time; t = time.perf_counter(); import miamix_cpu; print(time.perf_counter() - t)"
+_WARMUP = """
+import time
+import numpy as np
+from miamix_cpu import MiAMix, warmup
+import miamix_cpu.render
+t = time.perf_counter()
+warmup()
+print(time.perf_counter() - t)
+"""
+
+
+def seconds(code: str, cache: str) -> float:
+    """What a fresh process prints."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return float(result.stdout)
+
+
+def first_batch(_: int, queue: object) -> None:
+    """In a spawned process: seconds from the imports to the first mixed batch."""
+    import numpy as np
+
+    from miamix_cpu import MiAMixCollator, MiAMixConfig
+
+    collate = MiAMixCollator(10, MiAMixConfig(p_self=0.0), seed=0)
+    samples = [(np.full((32, 32, 3), i, np.uint8), i % 10) for i in range(128)]
+    start = time.perf_counter()
+    collate(samples)
+    queue.put(time.perf_counter() - start)  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    given = parser(__doc__.splitlines()[0], "startup").parse_args()
+    import torch
+
+    times = 2 if given.quick else 5
+    with tempfile.TemporaryDirectory() as cache:
+        cold = seconds(_WARMUP, cache)
+        warm = statistics.median(seconds(_WARMUP, cache) for _ in range(times))
+        imported = statistics.median(seconds(_IMPORT, cache) for _ in range(times))
+        os.environ["NUMBA_CACHE_DIR"] = cache
+        context = torch.multiprocessing.get_context("spawn")
+        firsts = []
+        for _ in range(times):
+            queue = context.Queue()
+            process = context.Process(target=first_batch, args=(0, queue))
+            process.start()
+            firsts.append(queue.get())
+            process.join()
+    result = {
+        "import miamix_cpu": imported,
+        "compile everything, cold cache": cold,
+        "load everything, warm cache": warm,
+        "first batch in a spawned worker, warm cache": statistics.median(firsts),
+    }
+    print(table(["seconds", ""], [[name, f"{value:.2f}"] for name, value in result.items()]))
+    write(given.json, {"seconds": result})
+
+
+if __name__ == "__main__":
+    main()
