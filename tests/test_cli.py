@@ -175,6 +175,13 @@ def test_out_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatc
     assert main(["preview", "--rows", "1", "--size", "16", "--out", "/proc/out.png"]) == 2
 
 
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    command = f"{sys.executable} -m miamix_cpu preview --rows 3 --size 16 --out {tmp_path}/out.png | head -n 1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=300)
+    assert "Traceback" not in result.stderr
+    assert "BrokenPipe" not in result.stderr
+
+
 def test_version_and_help():
     assert run("--version").stdout.startswith("miamix_cpu ")
     assert "preview" in run("--help").stdout
