@@ -10,6 +10,7 @@ import warnings
 
 import albumentations as A
 import cloudpickle
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -479,6 +480,28 @@ def test_global_generators_are_not_drawn_from(transform):
     torch.manual_seed(1)
     MiAMixCollator(10, NO_SELF, seed=0, transform=transform)(samples_of(6))
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "in_worker"), [({}, 1), ({"opencv_threads": None}, 3)], ids=["default", "left alone"]
+)
+def test_opencvs_thread_pool_in_workers(option, in_worker):
+    """Each view is as grey as OpenCV has threads; the parent's setting stays."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        collate = MiAMixCollator(10, NO_SELF, seed=0, dtype="uint8", transform=as_grey_as_there_are_threads, **option)
+        ((images, _),) = DataLoader(Numbers(4), 4, num_workers=1, collate_fn=collate)
+        assert images.unique().tolist() == [in_worker]
+        collate.set_epoch(1)
+        assert collate([Numbers(4)[i] for i in range(4)])[0].unique().tolist() == [3]
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def as_grey_as_there_are_threads(image):
+    return np.full((2, 2), cv2.getNumThreads(), np.uint8)
 
 
 # Epochs and schedules ------------------------------------------------------------------------------------------------
