@@ -17,6 +17,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 PLAN, VIEWS = 0, 1
 
@@ -39,10 +40,20 @@ def batch_key(seed: int, epoch: int, parts: Sequence[bytes]) -> bytes:
     return digest.digest()
 
 
+class _Digest(ISeedSequence):
+    """256 bits of a cryptographic hash, from which PCG64 takes its state: no stream overlaps another."""
+
+    def __init__(self, key: bytes, which: int) -> None:
+        digest = hashlib.blake2b(key, digest_size=32, person=b"stream %d" % which).digest()
+        self.words = np.frombuffer(digest, dtype="<u8")
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
+        return self.words[:n_words].astype(dtype)
+
+
 def stream(key: bytes, which: int) -> np.random.Generator:
     """One of the key's two independent streams, PLAN or VIEWS."""
-    entropy = int.from_bytes(key, "little")
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy, spawn_key=(which,))))
+    return np.random.Generator(np.random.PCG64(_Digest(key, which)))  # type: ignore[arg-type]
 
 
 def index_bytes(index: Any, sample: int) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from miamix_cpu.compile import entry, exact
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.masks import UNIFORMS, draw_layers, filter_noise, options_of
-from miamix_cpu.pairing import draw_partners
+from miamix_cpu.normals import draw_normals
+from miamix_cpu.pairing import draw_partners, uniforms_for
 from miamix_cpu.plan import LAYER, MixPlan
 
 _GAMMA_FROM = 0.1  # a gamma variate of this shape is below 1e-300 once in 1e30 draws
@@ -35,18 +37,18 @@ def draw_plan(
     key : bytes, optional
         What `rng` was made from, kept in the plan.
     """
-    partner = draw_partners(n, config.p_self, rng)
     k = rng.integers(config.k_min, config.k_max + 1, size=n)
-    ratios = draw_ratios(k, config.alpha, rng)
-
-    first_layer = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(k, out=first_layer[1:])
-    layers = np.zeros(len(ratios), dtype=LAYER)
-    layers["sample"] = np.repeat(np.arange(n), k)
-    layers["ratio"] = ratios
-    uniforms = rng.random((len(layers), UNIFORMS))
-    blocks = draw_layers(layers, uniforms, options_of(config, height, width), height, width)
-    coefficients = rng.standard_normal(blocks, dtype=np.float32)
+    gammas = draw_gammas(k, config.alpha, config.k_max, rng)
+    partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
+    layers = np.zeros(int(k.sum()), dtype=LAYER)
+    count, blocks = uniforms_for(n), -1
+    while blocks < 0:
+        uniforms = rng.random(count + len(layers) * UNIFORMS)
+        blocks = fill_plan(
+            partner, first_layer, layers, config.p_self, k, gammas, uniforms[:count], uniforms[count:],
+            options_of(config, height, width), height, width,
+        )  # fmt: skip
+    coefficients = draw_normals(blocks, rng)
     for layer in layers[layers["is_field"]]:
         noise = coefficients[layer["start"] :][: height * width].reshape(height, width)
         noise[:] = filter_noise(noise, layer["decay"], layer["angle"], layer["shear"])
@@ -69,33 +71,87 @@ def draw_plan(
     )
 
 
-def draw_ratios(k: np.ndarray, alpha: float, rng: np.random.Generator) -> np.ndarray:
-    """The first k components of Dir(alpha, .., alpha, k * alpha), k + 1 components, for each sample (eq. 9).
+def draw_gammas(k: np.ndarray, alpha: float, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Gamma variates of shape `alpha`, twice `most` a sample, up to a factor of the sample's own.
 
-    Gamma variates over their sum; where alpha is so small that all of them might be 0, by stick-breaking, which takes
-    four times as long: each component is a Beta share of what is left.
+    The first k over the sum of 2k of them are the first k components of Dir(alpha, .., alpha, k * alpha).
 
     Parameters
     ----------
-    k : int64 (n,), 0 or more
+    k : int64 (n,)
     alpha : float, above 0
+    most : int, the largest k
 
     Returns
     -------
-    float64 (k.sum(),)
-        Sample by sample; their sum over a sample is Beta(k * alpha, k * alpha).
+    float64 (n, 2 * most)
     """
-    most = int(k.max(initial=0))
-    present = np.arange(most) < k[:, None]
     if alpha >= _GAMMA_FROM:
-        ratios = rng.standard_gamma(alpha, size=(len(k), most)) * present
-        rest = rng.standard_gamma(alpha * np.maximum(k, 1))
-        ratios /= (ratios.sum(axis=1) + rest)[:, None]
-        return ratios[present]
-    ratios = np.zeros((len(k), most))
-    left = np.ones(len(k))
-    for j in range(most):
-        after = np.maximum(2 * k - 1 - j, 1)  # the components after this one, in units of alpha
-        ratios[:, j] = left * rng.beta(alpha, alpha * after)
-        left -= ratios[:, j]
-    return ratios[present]
+        return rng.standard_gamma(alpha, size=(len(k), 2 * most))
+    # Below the smallest float: in logarithms, gamma(alpha) = gamma(alpha + 1) * u^(1 / alpha), over the largest used.
+    logs = np.log1p(-rng.random((len(k), 2 * most))) / alpha
+    logs += np.log(rng.standard_gamma(alpha + 1, size=logs.shape))
+    logs[np.arange(2 * most) % most >= k[:, None]] = -np.inf
+    return np.exp(logs - logs.max(axis=1, keepdims=True))  # type: ignore[no-any-return]
+
+
+@entry
+def fill_plan(
+    partner: np.ndarray,
+    first_layer: np.ndarray,
+    layers: np.ndarray,
+    p_self: float,
+    k: np.ndarray,
+    gammas: np.ndarray,
+    pairing: np.ndarray,
+    uniforms: np.ndarray,
+    options: np.ndarray,
+    height: int,
+    width: int,
+) -> int:
+    """Turn numbers that NumPy drew into partners and layers.
+
+    Parameters
+    ----------
+    partner, first_layer : int64 (n,), (n + 1,); overwritten
+    layers : `plan.LAYER` (L,), zeros; overwritten
+    p_self : float in [0, 1]
+    k : int64 (n,), L in all
+    gammas : float64 (n, 2 * most), from `draw_gammas`
+    pairing : float64 (m,), in [0, 1), for the partners
+    uniforms : float64 (L * UNIFORMS,), in [0, 1), for the layers
+    options : `masks.OPTIONS` (1,)
+    height, width : int, pixels
+
+    Returns
+    -------
+    int
+        How many normal numbers the layers need; -1 where `pairing` did not suffice.
+    """
+    if not draw_partners(partner, p_self, pairing):
+        return -1
+    draw_ratios(first_layer, layers, k, gammas)
+    return draw_layers(layers, uniforms, options[0], height, width)  # type: ignore[no-any-return]
+
+
+@exact
+def draw_ratios(first_layer: np.ndarray, layers: np.ndarray, k: np.ndarray, gammas: np.ndarray) -> None:
+    """Fill `first_layer`, and `sample` and `ratio` of the layers: the first k components of a Dirichlet (eq. 9).
+
+    Parameters
+    ----------
+    first_layer : int64 (n + 1,); overwritten
+    layers : `plan.LAYER` (L,); changed
+    k : int64 (n,), L in all
+    gammas : float64 (n, 2 * most), from `draw_gammas`
+    """
+    most = gammas.shape[1] // 2
+    first_layer[0] = 0
+    for i in range(k.size):
+        start, total = first_layer[i], 0.0
+        for j in range(k[i]):
+            total += gammas[i, j] + gammas[i, most + j]
+        for j in range(k[i]):
+            layers[start + j]["sample"] = i
+            layers[start + j]["ratio"] = gammas[i, j] / total
+        first_layer[i + 1] = start + k[i]

@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 
-from miamix_cpu.pairing import draw_partners
+from miamix_cpu import pairing
 from tests import naive
+
+
+def draw_partners(n, p_self, rng):
+    partner = np.full(n, -1)
+    while not pairing.draw_partners(partner, p_self, rng.random(pairing.uniforms_for(n))):
+        pass
+    return partner
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 128])
@@ -45,3 +52,20 @@ def test_self_pairing_is_independent_between_samples(rng):
     selves = np.array([draw_partners(2, 0.5, rng) == [0, 1] for _ in range(20_000)])
     joint = selves.all(axis=1).mean()
     assert abs(joint - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 20_000)
+
+
+@pytest.mark.parametrize("run", [pairing.draw_partners.py_func, pairing.draw_partners], ids=["python", "compiled"])
+def test_too_few_numbers_are_said_to_be_so(run, rng):
+    """Never read past their end, and now and then not enough."""
+    partner, enough = np.zeros(9, np.int64), 0
+    for _ in range(300):
+        for count in (9, 17, 30):
+            enough += (found := run(partner, 0.0, rng.random(count)))
+            assert not found or (sorted(partner) == list(range(9)) and (partner != np.arange(9)).all())
+    assert 0 < enough < 900
+
+
+def test_the_numbers_hardly_ever_run_out(rng):
+    partner = np.zeros(128, np.int64)
+    enough = [pairing.draw_partners(partner, 0.1, rng.random(pairing.uniforms_for(128))) for _ in range(5000)]
+    assert np.mean(enough) > 0.99

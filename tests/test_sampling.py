@@ -6,7 +6,9 @@ from scipy import stats
 
 from miamix_cpu import MiAMixConfig
 from miamix_cpu.config import METHODS
-from miamix_cpu.sampling import draw_plan, draw_ratios
+from miamix_cpu.plan import LAYER
+from miamix_cpu.sampling import draw_gammas, draw_plan
+from miamix_cpu.sampling import draw_ratios as fill_ratios
 from tests import naive
 
 CODES = {name: METHODS.index(name) for name in METHODS}
@@ -17,6 +19,15 @@ SIGNIFICANT = 1e-4  # with this many tests a fixed seed should pass at once, and
 def plan():
     """Table 1 on 40,000 samples."""
     return draw_plan(MiAMixConfig(), 40_000, 32, 48, np.random.default_rng(5))
+
+
+def draw_ratios(k, alpha, rng):
+    """The ratios of samples with k layers each, sample by sample."""
+    first_layer, layers = np.zeros(len(k) + 1, np.int64), np.zeros(k.sum(), LAYER)
+    fill_ratios(first_layer, layers, k, draw_gammas(k, alpha, int(k.max()), rng))
+    np.testing.assert_array_equal(first_layer, [0, *np.cumsum(k)])
+    np.testing.assert_array_equal(layers["sample"], np.repeat(np.arange(len(k)), k))
+    return layers["ratio"]
 
 
 def close(share, expected, n):
@@ -106,7 +117,7 @@ def test_ratios_are_dirichlet(k, alpha):
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_ratios_at_a_small_alpha_have_numpys_law(k):
-    """Drawn by stick-breaking; so much of the mass is at 0 and 1 that only another sample can be compared with."""
+    """Drawn in logarithms; so much of the mass is at 0 and 1 that only another sample can be compared with."""
     rng = np.random.default_rng(k)
     found = draw_ratios(np.full(6000, k), 0.05, rng).reshape(-1, k)
     expected = np.array([naive.ratios(k, 0.05, rng) for _ in range(6000)])

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from miamix_cpu.compile import entry, kernel
+from miamix_cpu.compile import exact, kernel
 from miamix_cpu.config import AGMIX, CUTMIX, FMIX, GMIX, GRIDMIX, MIXUP, MiAMixConfig
 from miamix_cpu.masks.agmix import draw_agmix
 from miamix_cpu.masks.augment import draw_augmentation, smooth
-from miamix_cpu.masks.cutmix import draw_cutmix, fill_cutmix
+from miamix_cpu.masks.cutmix import box_of, draw_cutmix, fill_cutmix
 from miamix_cpu.masks.fmix import draw_fmix, fill_fmix, filter_noise, harmonics_of
 from miamix_cpu.masks.gmix import draw_gmix, fill_gaussian
 from miamix_cpu.masks.gridmix import draw_gridmix, fill_gridmix
@@ -31,6 +31,7 @@ __all__ = [
     "fill_hole",
     "filter_noise",
     "options_of",
+    "single_box",
     "smooth",
 ]
 
@@ -102,15 +103,15 @@ def options_of(config: MiAMixConfig, height: int, width: int) -> np.ndarray:
     return options
 
 
-@entry
-def draw_layers(layers: np.ndarray, uniforms: np.ndarray, options: np.ndarray, height: int, width: int) -> int:
+@exact
+def draw_layers(layers: np.ndarray, uniforms: np.ndarray, options: Any, height: int, width: int) -> int:
     """Derive every field of the layers from uniform numbers, and lay out the blocks of `coefficients`.
 
     Parameters
     ----------
     layers : `plan.LAYER` (L,), zeros but for `sample` and `ratio`; changed
-    uniforms : float64 (L, UNIFORMS), in [0, 1)
-    options : `OPTIONS` (1,)
+    uniforms : float64 (L * UNIFORMS,), in [0, 1)
+    options : a record of `OPTIONS`
     height, width : int, pixels
 
     Returns
@@ -120,18 +121,18 @@ def draw_layers(layers: np.ndarray, uniforms: np.ndarray, options: np.ndarray, h
     """
     total = 0
     for j in range(layers.size):
-        layer, uniform = layers[j], uniforms[j]
+        layer, uniform = layers[j], uniforms[j * UNIFORMS : (j + 1) * UNIFORMS]
         method = 0
-        while uniform[0] >= options[0]["shares"][method]:
+        while uniform[0] >= options["shares"][method]:
             method += 1
         layer["method"] = method
-        draw_layer(layer, uniform, options[0], height, width)
+        draw_layer(layer, uniform, options, height, width)
         layer["start"] = total
         total += layer["rows"] * layer["columns"] * (2 if method == FMIX and not layer["is_field"] else 1)
     return total
 
 
-@kernel
+@exact
 def draw_layer(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
     """Derive the fields of one layer, whose `method` and `ratio` are known."""
     method, own = layer["method"], uniform[6:]
@@ -166,6 +167,26 @@ def constant_part(layers: np.ndarray, multiplied: bool) -> float:
             ratio = layers[j]["ratio"]
             base = base * (1.0 - ratio) if multiplied else max(0.0, base - ratio)
     return base
+
+
+@kernel
+def single_box(layers: np.ndarray, rows: int, columns: int) -> Any:
+    """Whether the mask is constant but for one upright box that is all hole; top, bottom, left, right (`box_of`).
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (k,)
+    rows, columns : int, pixels
+    """
+    box, boxes = (0, 0, 0, 0), 0
+    for j in range(layers.size):
+        layer = layers[j]
+        if layer["method"] == CUTMIX and not layer["augmented"] and layer["window"] == 0:
+            box = box_of(layer["cy"], layer["cx"], layer["height"], layer["width"], rows, columns)
+            boxes += 1
+        elif layer["method"] != MIXUP:
+            boxes = 2
+    return boxes <= 1, box
 
 
 @kernel

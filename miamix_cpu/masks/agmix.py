@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.compile import exact
 from miamix_cpu.masks.gmix import set_deviations
 
 
-@kernel
+@exact
 def draw_agmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
     """Derive the centre, the angle and the standard deviations, shares of the sides.
 

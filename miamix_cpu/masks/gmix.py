@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.compile import exact, kernel
 
 
-@kernel
+@exact
 def draw_gmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
     """Derive the centre and the standard deviations, shares of the sides.
 
@@ -29,7 +29,7 @@ def draw_gmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width:
     set_deviations(layer, 0.0, options["gauss_area"], height, width)
 
 
-@kernel
+@exact
 def set_deviations(layer: Any, q: float, area: bool, height: int, width: int) -> None:
     """Set the standard deviations sigma * sqrt(1 +- q); not so thin that they fall between pixels.
 

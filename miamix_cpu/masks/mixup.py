@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.compile import exact, kernel
 
 
-@kernel
+@exact
 def draw_mixup(layer: Any, uniform: np.ndarray, options: Any) -> None:
     """Nothing beyond the ratio."""
 

@@ -1,0 +1,79 @@
+"""Standard normal numbers, many at once: Box and Muller's pairs, in loops that vectorise.
+
+NumPy's ziggurat takes 9 ns a number, which was a third of drawing a plan; this takes 1 to 2, random bits included.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from miamix_cpu.compile import entry, exact
+
+_TURN = np.float32(2 * math.pi / 2**32)
+_LN2 = np.float32(math.log(2))
+
+
+def draw_normals(count: int, rng: np.random.Generator) -> np.ndarray:
+    """float32 (count,), independent standard normals; none beyond 6.8, where one in 10^11 would be."""
+    pairs = (count + 1) // 2
+    normals = np.empty(2 * pairs, np.float32)
+    make_normals(normals, rng.integers(0, 1 << 64, size=pairs, dtype=np.uint64))
+    return normals[:count]
+
+
+@entry
+def make_normals(normals: np.ndarray, bits: np.ndarray) -> None:
+    """Turn random bits into normals: sqrt(-2 ln u) times the cosine and the sine of a random angle.
+
+    Parameters
+    ----------
+    normals : float32 (2 * m,); overwritten
+    bits : uint64 (m,); u comes from the upper half of each, (upper + 0.5) / 2^32, the angle from the lower
+    """
+    cosines, sines = normals[: bits.size], normals[bits.size :]
+    for i in range(bits.size):
+        radius = radius_of(np.uint32(bits[i] >> np.uint64(32)))
+        angle = np.uint32(bits[i])
+        sines[i] = radius * sine_of(np.int32(angle))
+        cosines[i] = radius * sine_of(np.int32(np.uint32(angle + np.uint32(1 << 30))))
+
+
+@exact
+def radius_of(upper: np.uint32) -> np.float32:
+    """sqrt(-2 ln((upper + 0.5) / 2^32)) in float32, to within 1e-6.
+
+    The logarithm of m * 2^e, m between sqrt(1/2) and sqrt(2), is e ln 2 + 2 artanh((m - 1) / (m + 1)).
+    """
+    value = np.float32(upper) + np.float32(0.5)
+    word = np.float32(value).view(np.int32)
+    exponent = np.int32(np.int32(word - np.int32(0x3F3504F3)) >> np.int32(23))
+    m = np.int32(word - np.int32(exponent << np.int32(23))).view(np.float32)
+    s = (m - np.float32(1.0)) / (m + np.float32(1.0))
+    square = s * s
+    p = np.float32(1 / 9)
+    p = p * square + np.float32(1 / 7)
+    p = p * square + np.float32(1 / 5)
+    p = p * square + np.float32(1 / 3)
+    p = p * square + np.float32(1.0)
+    log = np.float32(exponent - np.int32(32)) * _LN2 + np.float32(2.0) * s * p
+    return np.sqrt(max(np.float32(0.0), np.float32(-2.0) * log))  # type: ignore[no-any-return]
+
+
+@exact
+def sine_of(turns: np.int32) -> np.float32:
+    """sin(2 pi turns / 2^32) in float32, to within 1e-6: its Taylor series after folding to a quarter turn."""
+    quarter = np.float32(1 << 30)
+    t = np.float32(turns)
+    t = np.float32(2.0) * quarter - t if t > quarter else t
+    t = np.float32(-2.0) * quarter - t if t < -quarter else t
+    x = t * _TURN
+    square = x * x
+    p = np.float32(-1 / 39916800)
+    p = p * square + np.float32(1 / 362880)
+    p = p * square - np.float32(1 / 5040)
+    p = p * square + np.float32(1 / 120)
+    p = p * square - np.float32(1 / 6)
+    p = p * square + np.float32(1.0)
+    return x * p

@@ -1,0 +1,61 @@
+"""Normals by Box and Muller, against their law and against double precision."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from miamix_cpu.normals import draw_normals, make_normals, radius_of, sine_of
+
+BOTH = pytest.mark.parametrize("run", [lambda f: f.py_func, lambda f: f], ids=["python", "compiled"])
+
+
+def test_law(rng):
+    """Normal, pairs uncorrelated also in their squares, tails as thick as they should be: to 4 standard errors."""
+    n = 2_000_000
+    found = draw_normals(n, rng)
+    assert found.dtype == np.float32
+    assert stats.kstest(found[:500_000].astype(np.float64), "norm").pvalue > 1e-3
+    cosines, sines = found[: n // 2].astype(np.float64), found[n // 2 :].astype(np.float64)
+    for one, other in ((cosines, sines), (cosines**2, sines**2), (cosines[1:], cosines[:-1])):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(n / 2)
+    for limit in (2.0, 3.0, 4.0):
+        expected = 2 * stats.norm.sf(limit)
+        assert abs((np.abs(found) > limit).mean() - expected) < 4 * np.sqrt(expected / n)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_any_count(count, rng):
+    assert draw_normals(count, rng).shape == (count,)
+
+
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+def test_any_bit_generator(bits):
+    found = draw_normals(100_000, np.random.Generator(bits(3)))
+    assert stats.kstest(found.astype(np.float64), "norm").pvalue > 1e-3
+
+
+@BOTH
+def test_radius(run):
+    upper = np.unique(np.concatenate([np.arange(50), 2 ** np.arange(32), 2**32 - 1 - np.arange(50), [2**31 - 1]]))
+    found = np.array([run(radius_of)(np.uint32(u)) for u in upper])
+    exact = np.sqrt(-2 * np.log((upper + 0.5) / 2**32))
+    # A float32 has 24 bits, so that u within 2^-24 of 1 counts as 1, where the radius is below 3.5e-4.
+    np.testing.assert_allclose(found, exact, rtol=1e-6, atol=3.6e-4)
+    far = exact > 0.01
+    np.testing.assert_allclose(found[far], exact[far], rtol=1e-5)
+
+
+@BOTH
+def test_sine(run):
+    turns = np.linspace(-(2**31), 2**31 - 1, 2001).astype(np.int32)
+    found = np.array([run(sine_of)(t) for t in turns])
+    np.testing.assert_allclose(found, np.sin(2 * np.pi * turns.astype(np.float64) / 2**32), atol=1e-6)
+
+
+def test_python_and_compiled_agree(rng):
+    bits = rng.integers(0, 1 << 64, size=200, dtype=np.uint64)
+    one, other = np.empty(400, np.float32), np.empty(400, np.float32)
+    make_normals(one, bits)
+    with np.errstate(over="ignore"):
+        make_normals.py_func(other, bits)
+    np.testing.assert_array_equal(one, other)
