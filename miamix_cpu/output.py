@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from miamix_cpu.compile import FLAGS, kernel
+from miamix_cpu.compile import EXACT, FLAGS, kernel
 
 #: `lam` is measured in integers of this many steps: exact for binary masks and in any order of summation, and each
 #: pixel is rounded by at most 1.2e-7. More steps would leave float32 no bit for the half that rounds.
@@ -83,6 +83,19 @@ def measure(mask: np.ndarray) -> float:
     return total / (mask.size * np.float64(_STEPS))
 
 
+@kernel
+def measure_box(base: float, inside: int, pixels: int) -> float:
+    """`measure` of a mask that is `base` but for `inside` pixels of 0.
+
+    Parameters
+    ----------
+    base : float in [0, 1]
+    inside, pixels : int
+    """
+    each = np.int64(np.int32(np.float32(base) * np.float32(_STEPS) + np.float32(0.5)))
+    return (pixels - inside) * each / (pixels * np.float64(_STEPS))
+
+
 def as_weights(mask: Any, buffer: Any) -> Any:
     """`mask` as the weights that `mixed` takes: itself, or for an int16 `buffer` in fixed point, 1 as -32768.
 
@@ -131,7 +144,7 @@ def mixed(weight: Any, first: Any, second: Any, scale: Any, bias: Any) -> Any:
     return (first if weight == 1 else second if weight == 0 else value) * scale + bias
 
 
-@overload(mixed, jit_options=FLAGS)
+@overload(mixed, jit_options=EXACT)
 def _mixed(weight, first, second, scale, bias):  # type: ignore[no-untyped-def]
     if weight == types.int16:
         return lambda weight, first, second, scale, bias: _mixed_bytes(weight, first, second)
@@ -177,47 +190,146 @@ def blend(
     first: np.ndarray,
     second: np.ndarray,
     weights: np.ndarray,
+    start: int,
     planar_in: bool,
     planar_out: bool,
     scale: np.ndarray,
     bias: np.ndarray,
 ) -> None:
-    """Mix all values of an image (`mixed`), changing the layout in the same pass.
+    """Mix a run of an image's pixels (`mixed`), changing the layout in the same pass.
 
     Parameters
     ----------
-    out : uint8 or float32 (P * C,); overwritten
+    out : uint8 or float32 (P * C,); changed
     first, second : uint8 or float32 (P * C,)
-    weights : int16 where bytes become bytes, else float32 (P,)
+    weights : int16 where bytes become bytes, else float32 (p,), of pixels `start` to `start + p`
+    start : int
     planar_in, planar_out : bool, (C, P) rather than (P, C)
     scale, bias : float32 (C,)
     """
-    pixels, channels = weights.size, scale.size
+    channels, n = scale.size, weights.size
+    pixels = out.size // channels
     if channels == 1 or (planar_in and planar_out):
         for c in range(channels):
-            f, s = first[c * pixels : (c + 1) * pixels], second[c * pixels : (c + 1) * pixels]
-            o, a, b = out[c * pixels : (c + 1) * pixels], scale[c], bias[c]
-            for p in range(pixels):
+            at, end = c * pixels + start, c * pixels + start + n
+            f, s, o, a, b = first[at:end], second[at:end], out[at:end], scale[c], bias[c]
+            for p in range(n):
                 o[p] = mixed(weights[p], f[p], s[p], a, b)
     elif channels == 3 and not planar_in:
         # Written out: LLVM turns stride 3 into whole vector loads only where it sees all three channels.
         a0, a1, a2, b0, b1, b2 = scale[0], scale[1], scale[2], bias[0], bias[1], bias[2]
+        f, s = first[3 * start : 3 * (start + n)], second[3 * start : 3 * (start + n)]
         if planar_out:
-            o0, o1, o2 = out[:pixels], out[pixels : 2 * pixels], out[2 * pixels :]
-            for p in range(pixels):
-                o0[p] = mixed(weights[p], first[3 * p], second[3 * p], a0, b0)
-                o1[p] = mixed(weights[p], first[3 * p + 1], second[3 * p + 1], a1, b1)
-                o2[p] = mixed(weights[p], first[3 * p + 2], second[3 * p + 2], a2, b2)
+            o0, o1 = out[start : start + n], out[pixels + start : pixels + start + n]
+            o2 = out[2 * pixels + start : 2 * pixels + start + n]
+            for p in range(n):
+                o0[p] = mixed(weights[p], f[3 * p], s[3 * p], a0, b0)
+                o1[p] = mixed(weights[p], f[3 * p + 1], s[3 * p + 1], a1, b1)
+                o2[p] = mixed(weights[p], f[3 * p + 2], s[3 * p + 2], a2, b2)
         else:
-            for p in range(pixels):
-                out[3 * p] = mixed(weights[p], first[3 * p], second[3 * p], a0, b0)
-                out[3 * p + 1] = mixed(weights[p], first[3 * p + 1], second[3 * p + 1], a1, b1)
-                out[3 * p + 2] = mixed(weights[p], first[3 * p + 2], second[3 * p + 2], a2, b2)
+            o = out[3 * start : 3 * (start + n)]
+            for p in range(n):
+                o[3 * p] = mixed(weights[p], f[3 * p], s[3 * p], a0, b0)
+                o[3 * p + 1] = mixed(weights[p], f[3 * p + 1], s[3 * p + 1], a1, b1)
+                o[3 * p + 2] = mixed(weights[p], f[3 * p + 2], s[3 * p + 2], a2, b2)
     else:
         pixel_in, channel_in = (1, pixels) if planar_in else (channels, 1)
         pixel_out, channel_out = (1, pixels) if planar_out else (channels, 1)
         for c in range(channels):
-            for p in range(pixels):
-                source = p * pixel_in + c * channel_in
+            for p in range(n):
+                source = (start + p) * pixel_in + c * channel_in
                 value = mixed(weights[p], first[source], second[source], scale[c], bias[c])
-                out[p * pixel_out + c * channel_out] = value
+                out[(start + p) * pixel_out + c * channel_out] = value
+
+
+@kernel
+def blend_masked(
+    out: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    mask: np.ndarray,
+    buffer: np.ndarray,
+    planar_in: bool,
+    planar_out: bool,
+    scale: np.ndarray,
+    bias: np.ndarray,
+) -> None:
+    """Mix an image by any mask, some thousand pixels at a time, so that their weights stay in the first cache.
+
+    Parameters
+    ----------
+    out, first, second, planar_in, planar_out, scale, bias : as in `blend`
+    mask : float32 (P,)
+    buffer : int16 where bytes become bytes, else float32 (any,); changed
+    """
+    for start in range(0, mask.size, buffer.size):
+        part = mask[start : start + buffer.size]
+        weights = as_weights(part, buffer[: part.size])
+        blend(out, first, second, weights, start, planar_in, planar_out, scale, bias)
+
+
+@kernel
+def blend_boxed(
+    out: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    base: float,
+    box: Any,
+    columns: int,
+    tile: np.ndarray,
+    buffer: np.ndarray,
+    planar_in: bool,
+    planar_out: bool,
+    scale: np.ndarray,
+    bias: np.ndarray,
+) -> None:
+    """Mix an image by a mask that is `base` but for a box of 0: some equal rows at a time, without a mask.
+
+    Where the mask is 1 the second view is not even read.
+
+    Parameters
+    ----------
+    out, first, second, planar_in, planar_out, scale, bias : as in `blend`
+    base : float in [0, 1]
+    box : 4 int, top, bottom, left, right
+    columns : int
+    tile : float32 (at least columns,), a whole number of rows; changed
+    buffer : int16 where bytes become bytes, else float32 (tile.size,); changed
+    """
+    top, bottom, left, right = box
+    pixels, most = out.size // scale.size, tile.size // columns
+    for begin, end, inside in ((0, top, False), (top, bottom, True), (bottom, pixels // columns, False)):
+        rows = max(1, min(most, end - begin))
+        used = tile[: rows * columns]
+        used[:] = np.float32(base)
+        for y in range(rows if inside else 0):
+            used[y * columns + left : y * columns + right] = 0.0
+        weights = as_weights(used, buffer[: used.size])
+        other = first if base == 1.0 and not inside else second
+        for y in range(begin, end, rows):
+            count = min(rows, end - y) * columns
+            blend(out, first, other, weights[:count], y * columns, planar_in, planar_out, scale, bias)
+
+
+@kernel
+def blend_image(
+    out: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    mask: np.ndarray,
+    boxed: bool,
+    base: float,
+    box: Any,
+    columns: int,
+    tile: np.ndarray,
+    buffer: np.ndarray,
+    planar_in: bool,
+    planar_out: bool,
+    scale: np.ndarray,
+    bias: np.ndarray,
+) -> None:
+    """`blend_boxed` where the mask is `boxed`, else `blend_masked`."""
+    if boxed:
+        blend_boxed(out, first, second, base, box, columns, tile, buffer, planar_in, planar_out, scale, bias)
+    else:
+        blend_masked(out, first, second, mask, buffer, planar_in, planar_out, scale, bias)

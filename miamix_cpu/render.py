@@ -9,12 +9,14 @@ import numpy as np
 from miamix_cpu.compile import entry, kernel
 from miamix_cpu.config import MIXUP
 from miamix_cpu.gather import array_at
-from miamix_cpu.masks import constant_part, fill_hole, smooth
+from miamix_cpu.masks import constant_part, fill_hole, single_box, smooth
 from miamix_cpu.masks.fmix import make_tables
-from miamix_cpu.output import as_weights, begin, blend, measure, multiply, subtract
+from miamix_cpu.output import begin, blend_image, measure, measure_box, multiply, subtract
 
 #: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
 BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
+
+_BLOCK = 4096  # pixels mixed at a time
 
 
 @entry
@@ -54,27 +56,37 @@ def render(
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     scale, bias : float32 (C,), applied to the mixed values unless bytes become bytes
     """
-    pixels, values = height * width, height * width * scale.size
+    values = height * width * scale.size
     tables = make_tables(height, width, most_harmonics)
     hole = np.empty((height, width), np.float32)
     own = np.empty((height, width), np.float32)
-    short, long = np.empty(pixels, np.int16), np.empty(0, np.float32)
+    tile = np.empty(max(1, min(height, _BLOCK // width)) * width, np.float32)
+    short, long = np.empty(tile.size, np.int16), np.empty(tile.size, np.float32)
     uint8, float32 = np.empty(0, np.uint8), np.empty(0, np.float32)
     for i in range(out.shape[0]):
         mask = masks[i] if masks.shape[0] else own
         chosen = layers[first_layer[i] : first_layer[i + 1]]
-        mean = merge_layers(mask, hole, chosen, coefficients, tables, multiplied)
+        boxed, box = single_box(chosen, height, width)
+        boxed = boxed and masks.shape[0] == 0
+        base = constant_part(chosen, multiplied)
+        if boxed:
+            mean = measure_box(base, (box[1] - box[0]) * (box[3] - box[2]), mask.size)
+        else:
+            mean = merge_layers(mask, hole, chosen, coefficients, tables, base, multiplied)
         lam[i] = mean if measured else nominal_lam(chosen)
-        flat = mask.reshape(pixels)
+        flat = mask.reshape(mask.size)
         if kind == FLOATS_TO_FLOATS:
             f, s = array_at(first[i], values, float32), array_at(second[i], values, float32)
-            blend(out[i].view(np.float32), f, s, as_weights(flat, long), planar_in, planar_out, scale, bias)
+            o = out[i].view(np.float32)
+            blend_image(o, f, s, flat, boxed, base, box, width, tile, long, planar_in, planar_out, scale, bias)
             continue
         f8, s8 = array_at(first[i], values, uint8), array_at(second[i], values, uint8)
         if kind == BYTES_TO_FLOATS:
-            blend(out[i].view(np.float32), f8, s8, as_weights(flat, long), planar_in, planar_out, scale, bias)
+            o = out[i].view(np.float32)
+            blend_image(o, f8, s8, flat, boxed, base, box, width, tile, long, planar_in, planar_out, scale, bias)
         else:
-            blend(out[i], f8, s8, as_weights(flat, short), planar_in, planar_out, scale, bias)
+            o8 = out[i]
+            blend_image(o8, f8, s8, flat, boxed, base, box, width, tile, short, planar_in, planar_out, scale, bias)
 
 
 @kernel
@@ -98,11 +110,10 @@ def merge_layers(
     layers: np.ndarray,
     coefficients: np.ndarray,
     tables: Any,
+    base: float,
     multiplied: bool,
 ) -> Any:
     """Render the mask of one sample; return its mean.
-
-    Constant layers need no array: they are gathered in one number, under which the first hole becomes the mask.
 
     Parameters
     ----------
@@ -111,10 +122,10 @@ def merge_layers(
     layers : `plan.LAYER` (k,)
     coefficients : float32 (m,), the plan's
     tables : fmix.make_tables(...)
+    base : float, constant_part(layers, multiplied)
     multiplied : bool, merge="mul" rather than "sum"
     """
     flat, flat_hole = mask.reshape(mask.size), hole.reshape(mask.size)
-    base = constant_part(layers, multiplied)
     drawn = 0
     for j in range(layers.size):
         layer = layers[j]
@@ -133,5 +144,4 @@ def merge_layers(
         drawn += 1
     if drawn == 0:
         flat[:] = np.float32(base)
-        return base
     return measure(flat)

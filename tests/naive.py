@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cmath
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -137,6 +138,8 @@ def gridmix_random(height, width, cells, noise, count, angle=0.0, shear=0.0):
     for y, x in pixels(height, width):
         v, u = turned(((y + 0.5) / height - 0.5) * cells, ((x + 0.5) / width - 0.5) * cells, angle, shear)
         v, u = v + cells / 2, u + cells / 2
+        if angle == 0 and shear == 0:
+            v, u = Fraction((2 * y + 1) * cells, 2 * height), Fraction((2 * x + 1) * cells, 2 * width)
         hole[y, x] = (math.floor(v) % cells) * cells + math.floor(u) % cells in chosen
         margin[y, x] = min(min(t % 1, 1 - t % 1) for t in (v, u))
     return hole, margin

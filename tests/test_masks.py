@@ -15,6 +15,7 @@ from miamix_cpu.masks.fmix import fill_fmix, make_tables, scale_noise, synthesis
 from miamix_cpu.masks.gmix import exp_minus, fill_gaussian
 from miamix_cpu.masks.gridmix import fill_gridmix
 from miamix_cpu.masks.mixup import fill_mixup
+from miamix_cpu.masks.product import multiply_small, padded
 from miamix_cpu.masks.threshold import choose_largest, find_threshold
 from miamix_cpu.plan import LAYER
 from tests import naive
@@ -147,11 +148,25 @@ def test_fmix_field(run, size, angle, shear, decay, rng):
     height, width = size
     rows, columns = 2 * (height // 2) + 1, width // 2 + 1
     noise = rng.standard_normal((columns, rows, 2)).astype(np.float32)
-    scaled, field = blank(noise.size), blank(height * width)
+    scaled, field = blank(noise.size), blank(padded(height, width))
+    tables = run(make_tables)(height, width, max(rows // 2, columns - 1))
     run(scale_noise)(scaled, noise.ravel(), rows, columns, height, width, decay, angle, shear)
-    run(synthesise)(field, scaled, rows, columns, make_tables(height, width, max(rows // 2, columns - 1)))
+    run(synthesise)(field, scaled, height, width, rows, columns, tables)
     expected = naive.fmix_field(height, width, noise, decay, angle, shear)
-    np.testing.assert_allclose(field.reshape(size), expected, atol=2e-6)
+    np.testing.assert_allclose(field[: height * width].reshape(size), expected, atol=2e-6)
+
+
+@given(*(st.integers(1, 40) for _ in range(3)), st.integers(0, 5), st.integers(0, 1000))
+def test_small_products(rows, depth, columns, more, seed):
+    """Equal to NumPy's, whatever the tiles leave over; nothing is written past the promised end."""
+    rng = np.random.default_rng(seed)
+    left, right = blank((-(-rows // 4) * 4, depth + more)), blank((depth + more, max(columns, 16) + more))
+    left[:rows, :depth], right[:depth, :columns] = rng.random((rows, depth)), rng.random((depth, columns))
+    out = np.full(padded(rows, columns) + 50, -7, np.float32)
+    multiply_small(out, left, right, rows, depth, columns)
+    expected = left[:rows, :depth] @ right[:depth, :columns]
+    np.testing.assert_allclose(out[: rows * columns].reshape(rows, columns), expected, rtol=1e-5)
+    assert (out[-50:] == -7).all()
 
 
 @BOTH
@@ -214,7 +229,7 @@ def test_layers_from_uniform_numbers(config, height, width, rng):
     layers = np.zeros(200, dtype=LAYER)
     layers["ratio"] = rng.random(200) * (rng.random(200) < 0.95)
     expected = [naive.draw_layer(config, r, u, height, width) for r, u in zip(layers["ratio"], uniforms, strict=True)]
-    draw_layers(layers, uniforms, options_of(config, height, width), height, width)
+    draw_layers(layers, uniforms.ravel(), options_of(config, height, width)[0], height, width)
     for layer, wanted in zip(layers, expected, strict=True):
         assert METHODS[layer["method"]] == wanted.pop("method")
         for name, value in wanted.items():
@@ -264,7 +279,7 @@ def with_ratio(method, ratio, height, width, count, rng, **changes):
     layers = np.zeros(count, dtype=LAYER)
     layers["ratio"] = ratio
     layers["sample"] = np.arange(count)
-    blocks = draw_layers(layers, rng.random((count, UNIFORMS)), options_of(config, height, width), height, width)
+    blocks = draw_layers(layers, rng.random(count * UNIFORMS), options_of(config, height, width)[0], height, width)
     mix = MiAMix(1, config, return_masks=True)
     plan = mix.plan(count, height, width, rng=rng)
     object.__setattr__(plan, "layers", layers)
@@ -352,7 +367,7 @@ def test_agmix_is_the_papers_kernel(ratio, rng):
     layers = np.zeros(20, dtype=LAYER)
     layers["ratio"] = ratio
     uniforms = rng.random((20, UNIFORMS))
-    draw_layers(layers, uniforms, options_of(alone("agmix"), 32, 32), 32, 32)
+    draw_layers(layers, uniforms.ravel(), options_of(alone("agmix"), 32, 32)[0], 32, 32)
     for layer, uniform in zip(layers, uniforms, strict=True):
         q, angle = 0.95 * (2 * uniform[9] - 1), 2 * math.pi * uniform[8]
         c, s = math.cos(layer["angle"]), math.sin(layer["angle"])
@@ -376,13 +391,13 @@ def fmix_fields(height, width, count, rng, decay=3.0, angle=0.0, shear=0.0, harm
     rows = 2 * min(harmonics * height // longer, height // 2) + 1
     columns = min(harmonics * width // longer, width // 2) + 1
     tables = make_tables(height, width, max(rows // 2, columns - 1))
-    fields = np.empty((count, height * width), np.float32)
+    fields = np.empty((count, padded(height, width)), np.float32)
     for field in fields:
         noise = rng.standard_normal(rows * columns * 2).astype(np.float32)
         scaled = np.empty_like(noise)
         scale_noise(scaled, noise, rows, columns, height, width, decay, angle, shear)
-        synthesise(field, scaled, rows, columns, tables)
-    fields = fields.reshape(count, height, width)
+        synthesise(field, scaled, height, width, rows, columns, tables)
+    fields = fields[:, : height * width].reshape(count, height, width)
     return fields / fields.std()
 
 

@@ -36,11 +36,12 @@ def test_a_batch_equals_its_naive_twin(config, height, width, channels, source, 
     mix = MiAMix(7, config, dtype=target, return_masks=True)
     batch = mix(first, labels, rng=rng, second=second)
     images, targets, lam, masks = naive.mix(batch.plan, first, second, labels, 7)
-    # Pixels on the very edge of a hole may fall on either side in float32: none in these batches but a few.
-    np.testing.assert_allclose(batch.lam, lam, atol=2e-6)
-    np.testing.assert_allclose(batch.targets, targets, atol=2e-6)
+    # Pixels on the very edge of a hole may fall on either side in float32: a few in all of these batches.
     off = np.abs(batch.masks - masks) > 1e-5
     assert off.mean() < 0.002
+    may_differ = off.mean(axis=(1, 2)) + 2e-6
+    assert (np.abs(batch.lam - lam) <= may_differ).all()
+    assert (np.abs(batch.targets - targets) <= may_differ[:, None]).all()
     if source == np.uint8 and target == np.float32:
         images = images / 255
     clear = ~off if not channels else np.broadcast_to(~off[..., None], images.shape)
@@ -314,3 +315,22 @@ def test_few_signatures_are_compiled():
     assert len(render.signatures) <= 1
     assert len(draw_layers.signatures) <= 1
     assert len(hash_lattices.signatures) <= 1
+
+
+@pytest.mark.parametrize("merge", ["mul", "sum"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 1), (9, 13), (150, 70)], ids=str)
+@pytest.mark.parametrize(("source", "dtype"), [("uint8", "uint8"), ("uint8", "float32"), ("float32", "float32")])
+def test_boxes_without_a_mask_equal_those_with_one(merge, size, source, dtype, rng):
+    """mixup and upright cutmix are mixed without making a mask, unless it is asked for: the same bytes, the same lam."""
+    config = MiAMixConfig(methods=("mixup", "cutmix"), weights=(1, 1), k_max=3, p_aug=0.1, p_smooth=0.1, merge=merge)
+    images = (rng.random((60, *size, 3)) * 255).astype(source)
+    second = (rng.random((60, *size, 3)) * 255).astype(source)
+    mixed = [
+        MiAMix(5, config, dtype=dtype, return_masks=masks)(
+            images, np.arange(60) % 5, second=second, rng=np.random.default_rng(3)
+        )
+        for masks in (False, True)
+    ]
+    np.testing.assert_array_equal(mixed[0].images, mixed[1].images)
+    np.testing.assert_array_equal(mixed[0].lam, mixed[1].lam)
+    np.testing.assert_allclose(mixed[1].lam, mixed[1].masks.mean(axis=(1, 2), dtype=np.float64), atol=1e-6)

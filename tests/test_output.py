@@ -59,7 +59,7 @@ def check_blend(run, channels, source, target, planar_in, planar_out, rng):
     out = np.full(45 * channels, 77, target)
     weights = as_weights(mask.ravel(), np.empty(45, np.int16 if target == np.uint8 else np.float32))
     before = views.copy()
-    run(blend)(out, *(layout(view, planar_in) for view in views), weights, planar_in, planar_out, scale,
+    run(blend)(out, *(layout(view, planar_in) for view in views), weights, 0, planar_in, planar_out, scale,
                bias)  # fmt: skip
     expected = naive.blend(mask, *views) * scale + bias
     found = out.reshape(channels, 5, 9).transpose(1, 2, 0) if planar_out else out.reshape(5, 9, channels)
@@ -121,7 +121,7 @@ def test_large_floats_do_not_overflow():
     huge = np.full(4, 3e38, np.float32)
     out = np.empty(4, np.float32)
     mask = np.array([0, 0.25, 0.5, 1], np.float32)
-    blend(out, huge, -huge, mask, True, True, np.ones(1, np.float32), np.zeros(1, np.float32))
+    blend(out, huge, -huge, mask, 0, True, True, np.ones(1, np.float32), np.zeros(1, np.float32))
     assert np.isfinite(out).all()
     np.testing.assert_allclose(out, [-3e38, -1.5e38, 0, 3e38], rtol=1e-6)
 
@@ -132,5 +132,5 @@ def test_a_view_without_weight_does_not_count(odd):
     out, unit, nothing = np.empty(2, np.float32), np.ones(1, np.float32), np.zeros(1, np.float32)
     for run in (blend, blend.py_func):
         with np.errstate(invalid="ignore"):
-            run(out, one, other, np.array([1, 0], np.float32), True, True, unit, nothing)
+            run(out, one, other, np.array([1, 0], np.float32), 0, True, True, unit, nothing)
         assert out.tolist() == [1, 2]

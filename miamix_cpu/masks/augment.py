@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.compile import exact, kernel
 
 #: Its square fits 16 bits, signed.
 LARGEST_WINDOW = 181
@@ -19,7 +19,7 @@ LARGEST_WINDOW = 181
 _BLOCK = 4096  # values in a block of padded rows
 
 
-@kernel
+@exact
 def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
     """Derive `augmented`, `angle`, `shear` and `window` from five uniforms.
 
@@ -61,10 +61,10 @@ def smooth(hole: np.ndarray, window: int) -> None:
     first = sums[0, radius : radius + columns]
     first[:] = 0
     for y in range(-radius, radius + 1):
-        slide_row(first, first, hole[mirror(y, rows)], hole[0], 0)
+        add_row(first, hole[mirror(y, rows)])
     for y in range(1, rows):
         before, now = sums[y - 1, radius : radius + columns], sums[y, radius : radius + columns]
-        slide_row(now, before, hole[mirror(y + radius, rows)], hole[mirror(y - radius - 1, rows)], 1)
+        slide_row(now, before, hole[mirror(y + radius, rows)], hole[mirror(y - radius - 1, rows)])
     for y in range(rows):
         mirror_ends(sums[y], radius)
     # A block of rows at a time, small enough to stay in the first cache; what a sum takes from the next row lands in
@@ -84,18 +84,29 @@ def smooth(hole: np.ndarray, window: int) -> None:
 
 
 @kernel
-def slide_row(sums: np.ndarray, before: np.ndarray, entering: np.ndarray, leaving: np.ndarray, full: int) -> None:
-    """sums = before + entering - full * leaving.
+def add_row(sums: np.ndarray, entering: np.ndarray) -> None:
+    """sums += entering.
 
     Parameters
     ----------
-    sums, before : int16 (W,), the former overwritten; they may be one
-    entering, leaving : float32 (W,), of 0 and 1
-    full : int, 0 while the window fills, 1 once it slides
+    sums : int16 (W,); changed
+    entering : float32 (W,), of 0 and 1
     """
-    keep = np.float32(full)
     for x in range(sums.size):
-        sums[x] = before[x] + np.int32(entering[x] - keep * leaving[x])
+        sums[x] += np.int32(entering[x])
+
+
+@kernel
+def slide_row(sums: np.ndarray, before: np.ndarray, entering: np.ndarray, leaving: np.ndarray) -> None:
+    """sums = before + entering - leaving.
+
+    Parameters
+    ----------
+    sums, before : int16 (W,), the former overwritten
+    entering, leaving : float32 (W,), of 0 and 1
+    """
+    for x in range(sums.size):
+        sums[x] = before[x] + np.int32(entering[x] - leaving[x])
 
 
 @kernel

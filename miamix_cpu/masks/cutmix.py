@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.compile import exact, kernel
 
 
-@kernel
+@exact
 def draw_cutmix(layer: Any, uniform: np.ndarray, options: Any) -> None:
     """Derive the box, `cy`, `cx`, `height`, `width`, from four uniforms.
 
@@ -34,6 +34,21 @@ def draw_cutmix(layer: Any, uniform: np.ndarray, options: Any) -> None:
     if options["cutmix_inside"]:
         cy, cx = height / 2 + cy * (1 - height), width / 2 + cx * (1 - width)
     layer["cy"], layer["cx"], layer["height"], layer["width"] = cy, cx, height, width
+
+
+@kernel
+def box_of(cy: float, cx: float, height: float, width: float, rows: int, columns: int) -> Any:
+    """The pixels whose centres lie inside an upright box: top, bottom, left, right, ends out; 0, 0, 0, 0 for none.
+
+    y + 0.5 between (cy - height / 2) * rows and (cy + height / 2) * rows, and x alike.
+    """
+    top = max(0, math.floor((cy - height / 2) * rows - 0.5) + 1)
+    bottom = min(rows, math.ceil((cy + height / 2) * rows - 0.5))
+    left = max(0, math.floor((cx - width / 2) * columns - 0.5) + 1)
+    right = min(columns, math.ceil((cx + width / 2) * columns - 0.5))
+    if bottom <= top or right <= left:
+        return 0, 0, 0, 0
+    return top, bottom, left, right
 
 
 @kernel
@@ -64,14 +79,9 @@ def fill_cutmix(
     rows, columns = hole.shape
     hole[:] = 0.0
     if not augmented:
-        # Whole rows of 1: y + 0.5 between (cy - height / 2) * H and (cy + height / 2) * H, ends out.
-        top = max(0, math.floor((cy - height / 2) * rows - 0.5) + 1)
-        bottom = min(rows, math.ceil((cy + height / 2) * rows - 0.5))
-        left = max(0, math.floor((cx - width / 2) * columns - 0.5) + 1)
-        right = min(columns, math.ceil((cx + width / 2) * columns - 0.5))
-        if right > left:
-            for y in range(top, bottom):
-                hole[y, left:right] = 1.0
+        top, bottom, left, right = box_of(cy, cx, height, width, rows, columns)
+        for y in range(top, bottom):
+            hole[y, left:right] = 1.0
         return
     cosine, sine = math.cos(angle), math.sin(angle)
     step_v = np.float32(-sine / columns)

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.compile import exact, kernel
+from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
 from miamix_cpu.masks.threshold import choose_largest
 
 #: Beyond this many harmonics along the longer side the field comes from a full FFT.
@@ -50,7 +51,7 @@ def cutoff(height: int, width: int, decay: float) -> int:
     return int(np.argmax(above <= 1e-4 * by_ring.sum()))
 
 
-@kernel
+@exact
 def draw_fmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
     """Derive `dither`, and the size of the block of normals: harmonics (columns, rows, 2), or the field (H, W).
 
@@ -96,7 +97,7 @@ def filter_noise(noise: np.ndarray, decay: float, angle: float, shear: float) ->
 
 @kernel
 def make_tables(height: int, width: int, most: int) -> Any:
-    """Cos and sin of 2 pi k y / H and of 2 pi k x / W, k up to `most`; made once a batch.
+    """Cos and sin of 2 pi k y / H and of 2 pi k x / W, k up to `most`, as operands of `synthesise`; made once a batch.
 
     Parameters
     ----------
@@ -105,24 +106,32 @@ def make_tables(height: int, width: int, most: int) -> Any:
 
     Returns
     -------
-    two arrays, float32 (2, most + 1, H) and (2, most + 1, W): cosines, sines
+    two arrays, float32 (H or more, 2 * most + 2) and (2 * most + 2, W or more): cos 0, sin 0, cos 1, sin 1, ..
     """
-    return _circle(height, most), _circle(width, most)
+    table_y = np.zeros((height + ROWS, 2 * most + 2), np.float32)
+    table_x = np.zeros((2 * most + 2, max(width, LANES)), np.float32)
+    fill_waves(table_y[:height].T, height)
+    fill_waves(table_x[:, :width], width)
+    return table_y, table_x
 
 
 @kernel
-def _circle(n: int, most: int) -> np.ndarray:
-    """(2, most + 1, n) float32: cos and sin of 2 pi k j / n, from n exact angles."""
+def fill_waves(waves: np.ndarray, n: int) -> None:
+    """Cosine and sine of 2 pi k j / n in rows 2 k and 2 k + 1, from n exact angles.
+
+    Parameters
+    ----------
+    waves : float32 (2 * K, n); overwritten
+    n : int
+    """
     cosine, sine = np.empty(n, np.float32), np.empty(n, np.float32)
     for j in range(n):
         cosine[j] = math.cos(2 * math.pi * j / n)
         sine[j] = math.sin(2 * math.pi * j / n)
-    table = np.empty((2, most + 1, n), np.float32)
-    for k in range(most + 1):
+    for k in range(waves.shape[0] // 2):
         for j in range(n):
-            table[0, k, j] = cosine[(k * j) % n]
-            table[1, k, j] = sine[(k * j) % n]
-    return table
+            waves[2 * k, j] = cosine[(k * j) % n]
+            waves[2 * k + 1, j] = sine[(k * j) % n]
 
 
 @kernel
@@ -146,12 +155,13 @@ def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
     if layer["is_field"]:
         field = block
     else:
-        field = np.empty(size, np.float32)
+        field = np.empty(padded(hole.shape[0], hole.shape[1]), np.float32)
         scaled = np.empty(block.size, np.float32)
         scale_noise(
             scaled, block, rows, columns, hole.shape[0], hole.shape[1], layer["decay"], layer["angle"], layer["shear"]
         )
-        synthesise(field, scaled, rows, columns, tables)
+        synthesise(field, scaled, hole.shape[0], hole.shape[1], rows, columns, tables)
+        field = field[:size]
     choose_largest(hole.reshape(size), field, count)
 
 
@@ -205,70 +215,34 @@ def scale_noise(
 
 
 @kernel
-def synthesise(field: np.ndarray, block: np.ndarray, rows: int, columns: int, tables: Any) -> None:
+def synthesise(
+    field: np.ndarray, block: np.ndarray, height: int, width: int, rows: int, columns: int, tables: Any
+) -> None:
     """The field of a few harmonics: sum over kx, ky of Re(c exp(2 pi i (ky y / H + kx x / W))).
 
     Two small products, first along y, then along x; +ky and -ky share their cosines and sines.
 
     Parameters
     ----------
-    field : float32 (H * W,); overwritten
+    field : float32 (padded(H, W),); its first H * W values overwritten, the others undefined
     block : float32 (columns * rows * 2,), c as (kx, ky, real and imaginary part), ky from -Ky to Ky
+    height, width : int, pixels
     rows, columns : int, 2 Ky + 1 and Kx + 1
     tables : make_tables(H, W, at least max(Ky, Kx))
     """
     table_y, table_x = tables
-    height, width = table_y.shape[2], table_x.shape[2]
-    most_y = rows // 2
+    most_y, waves = rows // 2, 2 * columns
     c = block[: columns * rows * 2].reshape((columns, rows, 2))
-    real, imaginary = np.empty((columns, height), np.float32), np.empty((columns, height), np.float32)
+    # By ky, cosine and sine; by kx, the real part and the imaginary one, negative.
+    folded = np.empty((2 * most_y + 2, max(waves, LANES)), np.float32)
     for kx in range(columns):
-        re, im = real[kx], imaginary[kx]
-        re[:] = c[kx, most_y, 0]
-        im[:] = c[kx, most_y, 1]
+        folded[0, 2 * kx], folded[0, 2 * kx + 1] = c[kx, most_y, 0], -c[kx, most_y, 1]
+        folded[1, 2 * kx], folded[1, 2 * kx + 1] = 0.0, 0.0
         for ky in range(1, most_y + 1):
             up, down = c[kx, most_y + ky], c[kx, most_y - ky]
-            re_cos, re_sin = up[0] + down[0], up[1] - down[1]
-            im_cos, im_sin = up[1] + down[1], up[0] - down[0]
-            cosine, sine = table_y[0, ky], table_y[1, ky]
-            for y in range(height):
-                re[y] += re_cos * cosine[y] - re_sin * sine[y]
-                im[y] += im_cos * cosine[y] + im_sin * sine[y]
-    spare = np.empty(width, np.float32)
-    for y in range(0, height, 2):
-        upper = field[y * width : (y + 1) * width]
-        lower, below = (field[(y + 1) * width : (y + 2) * width], y + 1) if y + 1 < height else (spare, y)
-        upper[:] = real[0, y]
-        lower[:] = real[0, below]
-        for kx in range(1, columns):
-            add_harmonic(
-                upper, lower, real[kx, y], imaginary[kx, y], real[kx, below], imaginary[kx, below],
-                table_x[0, kx], table_x[1, kx],
-            )  # fmt: skip
-
-
-@kernel
-def add_harmonic(
-    upper: np.ndarray,
-    lower: np.ndarray,
-    real: float,
-    imaginary: float,
-    real_lower: float,
-    imaginary_lower: float,
-    cosine: np.ndarray,
-    sine: np.ndarray,
-) -> None:
-    """Add real * cos - imaginary * sin to two rows, which share what is loaded of the table.
-
-    Not more rows or harmonics at once: with more arrays in one loop LLVM gives up proving that they do not overlap and
-    does not vectorise it (three times as slow). Nor half a row by symmetry: short loops and a reversed store cost more.
-
-    Parameters
-    ----------
-    upper, lower : float32 (W,); changed
-    real, imaginary, real_lower, imaginary_lower : float32
-    cosine, sine : float32 (W,)
-    """
-    for x in range(upper.size):
-        upper[x] += real * cosine[x] - imaginary * sine[x]
-        lower[x] += real_lower * cosine[x] - imaginary_lower * sine[x]
+            folded[2 * ky, 2 * kx], folded[2 * ky, 2 * kx + 1] = up[0] + down[0], -(up[1] + down[1])
+            folded[2 * ky + 1, 2 * kx], folded[2 * ky + 1, 2 * kx + 1] = down[1] - up[1], down[0] - up[0]
+    along_y = np.empty(padded(height, waves), np.float32)
+    multiply_small(along_y, table_y, folded, height, 2 * most_y + 2, waves)
+    high = along_y.size // waves
+    multiply_small(field, along_y[: high * waves].reshape((high, waves)), table_x, height, waves, width)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.compile import exact, kernel
 from miamix_cpu.masks.threshold import choose_largest
 
 
-@kernel
+@exact
 def draw_gridmix(layer: Any, uniform: np.ndarray, options: Any) -> None:
     """Derive `cells`, and the phase `cy`, `cx` and side share, or the block of cells to choose from.
 
@@ -75,6 +75,13 @@ def fill_gridmix(
         cell_y, cell_x = rows / cells, columns / cells
         phase_y = phase_x = cells / 2
         choose_largest(chosen, noise, count)
+        if angle == 0 and shear == 0:
+            # In whole numbers: a pixel's centre may lie on the very edge of a cell, and then belongs to the next one.
+            for y in range(rows):
+                first = (2 * y + 1) * cells // (2 * rows) * cells
+                for x in range(columns):
+                    hole[y, x] = chosen[first + (2 * x + 1) * cells // (2 * columns)]
+            return
     elif side >= 1:
         hole[:] = 1.0
         return

@@ -101,9 +101,7 @@ def narrow(values: np.ndarray, count: int, low: Any, high: Any, above_low: int, 
     few : int
     """
     if low == -np.inf or high == np.inf:
-        least, greatest = values[0], values[0]
-        for value in values:
-            least, greatest = min(least, value), max(greatest, value)
+        least, greatest = extremes(values)
         low = max(low, np.nextafter(least, np.float32(-np.inf)))
         high = min(high, greatest)
     turn = 0
@@ -121,6 +119,30 @@ def narrow(values: np.ndarray, count: int, low: Any, high: Any, above_low: int, 
             high, above_high = guess, above
         turn += 1
     return low, high, above_low, above_high
+
+
+@kernel
+def extremes(values: np.ndarray) -> Any:
+    """The least and the greatest of `values`.
+
+    Compared as integers, of which LLVM vectorises the minimum; that of floats it does not (ten times as slow).
+
+    Parameters
+    ----------
+    values : float32 (n,), finite
+    """
+    words = values.view(np.int32)
+    least, greatest = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
+    for p in range(words.size):
+        word = in_order(words[p])
+        least, greatest = np.int32(min(least, word)), np.int32(max(greatest, word))
+    return np.int32(in_order(least)).view(np.float32), np.int32(in_order(greatest)).view(np.float32)
+
+
+@kernel
+def in_order(word: np.int32) -> np.int32:
+    """The bits of a float32 as an integer that sorts like it, and back."""
+    return np.int32(word ^ np.int32(np.int32(word >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
 @kernel
