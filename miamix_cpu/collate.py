@@ -28,6 +28,7 @@ from miamix_cpu.sampling import draw_plan
 from miamix_cpu.shared import EpochState
 from miamix_cpu.views import Transform
 
+_ALIGNMENT, _LARGE = 64, 1 << 22  # bytes, as torch aligns memory and as NumPy asks for huge pages
 _MASKS_KEY = "masks"
 
 
@@ -405,11 +406,17 @@ def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """An uninitialised tensor; in a worker in shared memory, so that it travels to the parent without a copy."""
-    if get_worker_info() is None or not all(shape):
+    size = math.prod(shape) * dtype.itemsize
+    in_worker = get_worker_info() is not None
+    if size == 0 or (not in_worker and size < _LARGE):
         return torch.empty(shape, dtype=dtype)
+    if not in_worker:
+        # NumPy asks for huge pages, torch does not: fresh memory by the megabyte is had in a quarter of the time.
+        block = np.empty(size + _ALIGNMENT, dtype=np.uint8)
+        start = -block.ctypes.data % _ALIGNMENT
+        return torch.from_numpy(block[start : start + size]).view(dtype).view(shape)
     empty = torch.empty(0, dtype=dtype)
-    size = math.prod(shape)
-    storage = empty.untyped_storage()._new_shared(size * empty.element_size())  # type: ignore[no-untyped-call]
+    storage = empty.untyped_storage()._new_shared(size)  # type: ignore[no-untyped-call]
     return empty.set_(storage).view(shape)
 
 

@@ -16,11 +16,13 @@ from miamix_cpu.gather import Gathered, array_at, gather
 
 _WHOLE_UP_TO = 1 << 14
 _LATTICE_PIXELS = 1024
+_LANES = 32
 
 # The primes of xxHash64; its rounds mix well and run at memory speed.
 _PRIME_1 = np.uint64(0x9E3779B185EBCA87)
 _PRIME_2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _PRIME_3 = np.uint64(0x165667B19E3779F9)
+_PRIME_32, _LOWER = np.uint64(0xFFFFFFFB), np.uint64(0xFFFFFFFF)
 
 
 def hash_images(images: Sequence[np.ndarray], *, planar: bool = False) -> np.ndarray:
@@ -47,7 +49,7 @@ def hash_gathered(images: Gathered, *, planar: bool = False) -> np.ndarray:
     item = images.dtype.itemsize
     size = math.prod(images.shape) * item
     if size <= _WHOLE_UP_TO:
-        hash_lattices(images.addresses, 1, 1, 1, size, 0, 0, 0, hashes)
+        hash_lattices(images.addresses, size, 1, 1, 1, size, 0, 0, 0, hashes)
         return hashes
     height, width = images.shape[-2:] if planar else images.shape[:2]
     planes, pixel = (images.shape[0], item) if planar and len(images.shape) == 3 else (1, size // (height * width))
@@ -55,6 +57,7 @@ def hash_gathered(images: Gathered, *, planar: bool = False) -> np.ndarray:
     step = max(1, math.isqrt(height * width // _LATTICE_PIXELS))
     hash_lattices(
         images.addresses,
+        size,
         planes,
         -(-height // step),
         -(-width // step),
@@ -70,6 +73,7 @@ def hash_gathered(images: Gathered, *, planar: bool = False) -> np.ndarray:
 @entry
 def hash_lattices(
     addresses: np.ndarray,
+    size: int,
     planes: int,
     rows: int,
     columns: int,
@@ -79,63 +83,76 @@ def hash_lattices(
     column_step: int,
     hashes: np.ndarray,
 ) -> None:
-    """Hash `run` bytes at each point of a lattice of bytes, for each of `addresses`.
+    """Hash `run` bytes at each point of a lattice of bytes, and what follows them up to a whole word.
 
     Parameters
     ----------
     addresses : uint64 (N,)
+    size : int, bytes of an image
     planes, rows, columns : int, points of the lattice
     run : int, bytes
     plane_step, row_step, column_step : int, bytes from one point to the next
     hashes : uint64 (N,); overwritten
     """
-    bytes_like, words_like = np.empty(0, np.uint8), np.empty(0, np.uint64)
-    size = planes * rows * columns * run
-    whole = planes * rows * columns == 1
-    span = (planes - 1) * plane_step + (rows - 1) * row_step + (columns - 1) * column_step + run
-    # Copied to where eight bytes are one aligned word; the end is padded with zeros.
-    words = np.zeros((size + 63) // 64 * 8, np.uint64)
-    buffer = words.view(np.uint8)
+    like = np.empty(0, np.uint64)
+    each = -(-run // 8)
+    points = planes * rows * columns
+    in_place = points == 1 and size % (8 * _LANES) == 0
+    words = np.zeros(-(-points * each // _LANES) * _LANES, np.uint64)
     for i in range(addresses.size):
-        if whole and size % 64 == 0 and addresses[i] % np.uint64(8) == 0:
-            hashes[i] = hash_words(array_at(addresses[i], size // 8, words_like), np.uint64(size))
+        if in_place and addresses[i] % np.uint64(8) == 0:
+            hashes[i] = hash_words(array_at(addresses[i], size // 8, like), np.uint64(size))
             continue
-        source = array_at(addresses[i], span, bytes_like)
         filled = 0
         for plane in range(planes):
             for row in range(rows):
                 start = plane * plane_step + row * row_step
                 for _ in range(columns):
-                    if run == 3:  # the usual pixel, without a loop: twice as fast
-                        buffer[filled] = source[start]
-                        buffer[filled + 1] = source[start + 1]
-                        buffer[filled + 2] = source[start + 2]
-                    else:
-                        for b in range(run):
-                            buffer[filled + b] = source[start + b]
-                    filled += run
+                    for word in range(each):
+                        words[filled] = word_at(addresses[i], start + 8 * word, size, like)
+                        filled += 1
                     start += column_step
         hashes[i] = hash_words(words, np.uint64(size))
 
 
 @kernel
+def word_at(address: np.uint64, start: int, size: int, like: np.ndarray) -> np.uint64:
+    """The eight bytes from `start`, or the last eight of `size`, or all bytes if they are fewer; `like` is uint64."""
+    if size >= 8:
+        return array_at(address + np.uint64(min(start, size - 8)), 1, like)[0]  # type: ignore[no-any-return]
+    source = array_at(address, size, like.view(np.uint8))
+    word = np.uint64(0)
+    for b in range(size):
+        word |= np.uint64(source[b]) << np.uint64(8 * b)
+    return word
+
+
+@kernel
 def hash_words(words: np.ndarray, seed: np.uint64) -> np.uint64:
-    """Eight running hashes side by side, then folded into one; every bit of every word counts.
+    """Running hashes side by side, then folded into one; every bit of every word counts.
+
+    Thirty-two of them: the next four vectors are begun before the first multiplication has ended.
 
     Parameters
     ----------
-    words : uint64 (8 * n,)
+    words : uint64 (LANES * n,)
     seed : uint64
     """
-    lanes = np.empty(8, np.uint64)
-    for lane in range(8):
+    lanes = np.empty(_LANES, np.uint64)
+    for lane in range(_LANES):
         lanes[lane] = seed + np.uint64(lane) * _PRIME_3
-    for w in range(0, words.size, 8):
-        for lane in range(8):
-            mixed = lanes[lane] + words[w + lane] * _PRIME_2
-            lanes[lane] = ((mixed << np.uint64(31)) | (mixed >> np.uint64(33))) * _PRIME_1
+    for w in range(0, words.size, _LANES):
+        block = words[w : w + _LANES]
+        for lane in range(_LANES):
+            mixed = lanes[lane] ^ block[lane]
+            lanes[lane] = (mixed & _LOWER) * _PRIME_32 + (mixed >> np.uint64(32))
+    for lane in range(4):  # first, or a change here and the same four lanes on would be one
+        lanes[lane] *= _PRIME_2
+    for lane in range(4, _LANES):
+        mixed = (lanes[lane - 4] ^ lanes[lane]) * _PRIME_1
+        lanes[lane] = mixed ^ (mixed >> np.uint64(32))
     result = seed ^ _PRIME_3
-    for lane in range(8):
+    for lane in range(_LANES - 4, _LANES):
         result = (result ^ lanes[lane]) * _PRIME_1
         result ^= result >> np.uint64(29)
         result *= _PRIME_2

@@ -29,9 +29,8 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     """
     array = _stack(labels)
     if array.ndim == 1 and array.dtype.kind in "iu":
-        wrong = (array < 0) | (array >= num_classes)
-        if wrong.any():
-            i = int(np.argmax(wrong))
+        if array.min() < 0 or array.max() >= num_classes:
+            i = int(np.argmax((array < 0) | (array >= num_classes)))
             raise ValueError(f"label of sample {i} must be in [0, {num_classes - 1}], got {array[i]}")
         return array.astype(np.int64, copy=False)
     if array.ndim == 1:
@@ -57,7 +56,7 @@ def _stack(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
             n = len(labels)
         except TypeError:
             raise TypeError(f"labels must be a sequence, got {type(labels).__name__}") from None
-        if n and all(map(_INTEGERS.__contains__, map(type, labels))):
+        if n and _INTEGERS.issuperset(map(type, labels)):
             try:
                 return np.array(labels, dtype=np.int64)
             except OverflowError as error:
@@ -125,12 +124,12 @@ def soft_targets(
             out *= np.float32(1 - label_smoothing)
             out += np.float32(label_smoothing / num_classes)
         return
-    rows, others = np.arange(len(labels)), labels[partner]
     off = np.float32(label_smoothing / num_classes)
     on = np.float32(1 - label_smoothing)
-    out[:] = off
-    out[rows, labels] += (np.float32(1) - taken) * on
-    out[rows, others] += taken * on
+    flat, rows = out.reshape(-1), np.arange(0, out.size, num_classes)
+    flat[:] = off
+    flat[rows + labels] = (np.float32(1) - taken) * on + off
+    flat[rows + labels[partner]] += taken * on
 
 
 def check_sums(labels: np.ndarray) -> None:

@@ -79,6 +79,6 @@ def test_every_bit_of_the_result_flips_half_the_time(rng):
 
 
 def test_compiled_and_python_agree(rng):
-    words = rng.integers(0, 1 << 63, 16).astype(np.uint64)
+    words = rng.integers(0, 1 << 63, 64).astype(np.uint64)
     with np.errstate(over="ignore"):
         assert hash_words.py_func(words, np.uint64(5)) == hash_words(words, np.uint64(5))
