@@ -182,11 +182,11 @@ def main() -> None:
         few = given.quick
         tasks = {
             "CIFAR-sized arrays": (
-                Arrays(2048 if few else 8192, pictures), 32, 128,
+                Arrays(2048 if few else 25_600, pictures), 32, 128,
                 A.Compose([A.PadIfNeeded(40, 40), A.RandomCrop(32, 32), A.HorizontalFlip()]),
             ),
             "JPEG photographs": (
-                Jpegs(256 if few else 768, paths), 224, 64,
+                Jpegs(256 if few else 2048, paths), 224, 64,
                 A.Compose([A.RandomResizedCrop((224, 224)), A.HorizontalFlip()]),
             ),
         }  # fmt: skip

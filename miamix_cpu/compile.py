@@ -52,6 +52,11 @@ def kernel(function: Callable[..., Any]) -> Any:
     return numba.njit(**FLAGS, pipeline_class=_Apart)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile `function` into its only caller: it holds no loops over pixels, and each level of calls costs time."""
+    return numba.njit(**FLAGS, inline="always")(function)
+
+
 def exact(function: Callable[..., Any]) -> Any:
     """Compile `function` as a building block that is rounded alike on every CPU: the same plan everywhere."""
     return numba.njit(**EXACT)(function)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from miamix_cpu.compile import entry, kernel
-from miamix_cpu.gather import Gathered, array_at, gather
+from miamix_cpu.gather import Gathered, array_at, gather, prefetch
 
 _WHOLE_UP_TO = 1 << 14
 _LATTICE_PIXELS = 1024
@@ -104,9 +104,11 @@ def hash_lattices(
             hashes[i] = hash_words(array_at(addresses[i], size // 8, like), np.uint64(size))
             continue
         filled = 0
+        ahead = addresses[min(i + 1, addresses.size - 1)]
         for plane in range(planes):
             for row in range(rows):
                 start = plane * plane_step + row * row_step
+                prefetch(ahead + np.uint64(start), columns * column_step)
                 for _ in range(columns):
                     for word in range(each):
                         words[filled] = word_at(addresses[i], start + 8 * word, size, like)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
@@ -17,6 +18,9 @@ from miamix_cpu.compile import kernel
 
 #: Bytes an image up to which one block is cheaper than addresses one by one (0.1 against 1 microsecond at 3 KiB).
 _BLOCK_BELOW = 1 << 14
+
+
+_LINE = 64  # bytes of a cache line
 
 
 class Gathered(NamedTuple):
@@ -61,6 +65,32 @@ def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(pointer))
 
     return pointer(types.uint64, like), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(typing_context: Any, address: Any) -> Any:
+    """Ask for the cache line at `address` (uint64); never faults."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch.p0", fnty=ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        )
+        hints = [ir.Constant(number, hint) for hint in (0, 3, 1)]  # to read, into the second cache, data
+        builder.call(function, [builder.inttoptr(arguments[0], byte), *hints])
+        return context.get_dummy_value()
+
+    return types.none(types.uint64), codegen
+
+
+@kernel
+def prefetch(address: np.uint64, size: int) -> None:
+    """Ask for `size` bytes that are read soon.
+
+    The processor sees by itself what is read in order, but not beyond a page of 4 KiB, and nothing of a lattice.
+    """
+    for byte in range(0, size, _LINE):
+        _prefetch(address + np.uint64(byte))
 
 
 @kernel

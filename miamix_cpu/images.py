@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -127,7 +127,11 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], *, 
         Naming the first image that is no image, or, unless `raw`, differs from image 0.
     """
     first = images[0]
-    if set(map(type, images)) == {np.ndarray} and len(set(map(_SHAPE, images))) == len(set(map(_DTYPE, images))) == 1:
+    if (
+        _all_equal(map(type, images), np.ndarray)
+        and _all_equal(map(_SHAPE, images))
+        and _all_equal(map(_DTYPE, images))
+    ):
         as_array(first, names(0), raw=raw)
         return Images(images, is_planar(first, first.shape, layout, names(0)), True)
     arrays = [as_array(image, names(i), raw=raw) for i, image in enumerate(images)]
@@ -139,7 +143,13 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], *, 
             raise ValueError(f"{names(i)} has shape {array.shape}, {names(0)} has {arrays[0].shape}")
         if not raw and array.dtype != arrays[0].dtype:
             raise ValueError(f"{names(i)} is {array.dtype}, {names(0)} is {arrays[0].dtype}")
-    return Images(arrays, planar[0], len(set(map(_SHAPE, arrays))) == len(set(map(_DTYPE, arrays))) == 1)
+    return Images(arrays, planar[0], _all_equal(map(_SHAPE, arrays)) and _all_equal(map(_DTYPE, arrays)))
+
+
+def _all_equal(values: Iterable[Any]) -> bool:
+    """Whether all are alike; counting compares by identity first and hashes nothing."""
+    listed = list(values)
+    return listed.count(listed[0]) == len(listed)
 
 
 def _layout(planar: bool) -> str:

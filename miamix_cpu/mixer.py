@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.checks import check_choice, check_integer, check_real
-from miamix_cpu.config import FMIX, MiAMixConfig
+from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.gather import Gathered, gather
 from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.plan import MixPlan
@@ -57,7 +57,7 @@ class MixedBatch:
         >>> images = np.zeros((2, 8, 8, 3), np.uint8)
         >>> mix = MiAMix(10, MiAMixConfig.plain("mixup"))
         >>> mix(images, [3, 5], rng=np.random.default_rng(1)).describe(0)
-        'sample 0 with sample 1: mixup 0.17, lam 0.83'
+        'sample 0 with sample 1: mixup 0.78, lam 0.22'
         """
         words = self.plan.describe(i)
         return f"{words}, lam {float(self.lam[i]):.2f}" if len(self.plan.layers_of(i)) else words
@@ -236,8 +236,6 @@ def mix_views(
     scale, bias : float32 (C,), from `normalisation`
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     """
-    fmix = plan.layers[plan.layers["method"] == FMIX]
-    harmonics = np.maximum(fmix["rows"] // 2, fmix["columns"] - 1)[~fmix["is_field"]]
     # An unmixed sample's partner may have no second view: its own first one stands in, with weight 0.
     partners = np.where(plan.mixed, second.addresses[plan.partner], first.addresses)
     lam = np.empty(len(plan))
@@ -255,7 +253,6 @@ def mix_views(
         plan.layers,
         plan.first_layer,
         plan.coefficients,
-        int(harmonics.max(initial=0)),
         plan.height,
         plan.width,
         plan.merge == "mul",

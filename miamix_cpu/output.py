@@ -243,75 +243,6 @@ def blend(
 
 
 @kernel
-def blend_masked(
-    out: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    mask: np.ndarray,
-    buffer: np.ndarray,
-    planar_in: bool,
-    planar_out: bool,
-    scale: np.ndarray,
-    bias: np.ndarray,
-) -> None:
-    """Mix an image by any mask, some thousand pixels at a time, so that their weights stay in the first cache.
-
-    Parameters
-    ----------
-    out, first, second, planar_in, planar_out, scale, bias : as in `blend`
-    mask : float32 (P,)
-    buffer : int16 where bytes become bytes, else float32 (any,); changed
-    """
-    for start in range(0, mask.size, buffer.size):
-        part = mask[start : start + buffer.size]
-        weights = as_weights(part, buffer[: part.size])
-        blend(out, first, second, weights, start, planar_in, planar_out, scale, bias)
-
-
-@kernel
-def blend_boxed(
-    out: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    base: float,
-    box: Any,
-    columns: int,
-    tile: np.ndarray,
-    buffer: np.ndarray,
-    planar_in: bool,
-    planar_out: bool,
-    scale: np.ndarray,
-    bias: np.ndarray,
-) -> None:
-    """Mix an image by a mask that is `base` but for a box of 0: some equal rows at a time, without a mask.
-
-    Where the mask is 1 the second view is not even read.
-
-    Parameters
-    ----------
-    out, first, second, planar_in, planar_out, scale, bias : as in `blend`
-    base : float in [0, 1]
-    box : 4 int, top, bottom, left, right
-    columns : int
-    tile : float32 (at least columns,), a whole number of rows; changed
-    buffer : int16 where bytes become bytes, else float32 (tile.size,); changed
-    """
-    top, bottom, left, right = box
-    pixels, most = out.size // scale.size, tile.size // columns
-    for begin, end, inside in ((0, top, False), (top, bottom, True), (bottom, pixels // columns, False)):
-        rows = max(1, min(most, end - begin))
-        used = tile[: rows * columns]
-        used[:] = np.float32(base)
-        for y in range(rows if inside else 0):
-            used[y * columns + left : y * columns + right] = 0.0
-        weights = as_weights(used, buffer[: used.size])
-        other = first if base == 1.0 and not inside else second
-        for y in range(begin, end, rows):
-            count = min(rows, end - y) * columns
-            blend(out, first, other, weights[:count], y * columns, planar_in, planar_out, scale, bias)
-
-
-@kernel
 def blend_image(
     out: np.ndarray,
     first: np.ndarray,
@@ -328,8 +259,51 @@ def blend_image(
     scale: np.ndarray,
     bias: np.ndarray,
 ) -> None:
-    """`blend_boxed` where the mask is `boxed`, else `blend_masked`."""
-    if boxed:
-        blend_boxed(out, first, second, base, box, columns, tile, buffer, planar_in, planar_out, scale, bias)
-    else:
-        blend_masked(out, first, second, mask, buffer, planar_in, planar_out, scale, bias)
+    """Mix an image some rows at a time, so that their weights stay in the first cache.
+
+    A mask that is constant but for a box needs not be made: all rows that cross the box are alike, and so are all
+    others. Where it is 1 the second view is not even read.
+
+    Parameters
+    ----------
+    out, first, second, planar_in, planar_out, scale, bias : as in `blend`
+    mask : float32 (P,); not read where `boxed`
+    boxed : bool, the mask is `base` but for a box of 0
+    base : float in [0, 1]
+    box : 4 int, top, bottom, left, right
+    columns : int
+    tile : float32 (at least columns,), a whole number of rows; changed
+    buffer : int16 where bytes become bytes, else float32 (tile.size,); changed
+    """
+    rows, most = mask.size // columns, tile.size // columns
+    top, bottom, left, right = box if boxed else (0, rows, 0, 0)
+    y, ready = 0, False
+    while y < rows:
+        inside = top <= y < bottom
+        end = top if y < top else bottom if inside else rows
+        count = min(most, end - y)
+        start = y * columns
+        other = first if boxed and base == 1.0 and not inside else second
+        if not boxed:
+            weights = as_weights(mask[start : start + count * columns], buffer[: count * columns])
+        elif not ready:
+            fill_rows(tile, base, columns, left if inside else 0, right if inside else 0)
+            weights = as_weights(tile, buffer)
+        blend(out, first, other, weights[: count * columns], start, planar_in, planar_out, scale, bias)
+        y += count
+        ready = boxed and y not in (top, bottom)
+
+
+@kernel
+def fill_rows(tile: np.ndarray, base: float, columns: int, left: int, right: int) -> None:
+    """Rows of `base`, 0 from `left` to `right`.
+
+    Parameters
+    ----------
+    tile : float32 (a multiple of columns,); overwritten
+    base : float
+    columns, left, right : int
+    """
+    tile[:] = np.float32(base)
+    for row in range(0, tile.size if right > left else 0, columns):
+        tile[row + left : row + right] = 0.0

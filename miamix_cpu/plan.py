@@ -84,7 +84,7 @@ class MixPlan:
     @property
     def mixed(self) -> np.ndarray:
         """bool (n,): the samples that have a layer."""
-        return np.diff(self.first_layer) > 0
+        return self.first_layer[1:] > self.first_layer[:-1]
 
     @property
     def needs_second_view(self) -> np.ndarray:

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import entry, kernel
+from miamix_cpu.compile import entry, inlined
 from miamix_cpu.config import MIXUP
 from miamix_cpu.gather import array_at
-from miamix_cpu.masks import constant_part, fill_hole, single_box, smooth
+from miamix_cpu.masks import constant_part, fill_hole, most_harmonics, single_box, smooth
 from miamix_cpu.masks.fmix import make_tables
 from miamix_cpu.output import begin, blend_image, measure, measure_box, multiply, subtract
 
 #: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
 BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
 
-_BLOCK = 4096  # pixels mixed at a time
+_BLOCK = 1536  # pixels mixed at a time
 
 
 @entry
@@ -30,7 +30,6 @@ def render(
     layers: np.ndarray,
     first_layer: np.ndarray,
     coefficients: np.ndarray,
-    most_harmonics: int,
     height: int,
     width: int,
     multiplied: bool,
@@ -50,14 +49,13 @@ def render(
     masks : float32 (N, H, W), overwritten, or (0, H, W) where they are not wanted
     first, second : uint64 (N,), addresses of sample i's first view and of its partner's second view
     layers, first_layer, coefficients, height, width : the plan's
-    most_harmonics : int, the largest kx or ky among the plan's fmix layers
     multiplied : bool, merge="mul" rather than "sum"
     measured : bool, lam_from="merged" rather than "orig"
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     scale, bias : float32 (C,), applied to the mixed values unless bytes become bytes
     """
     values = height * width * scale.size
-    tables = make_tables(height, width, most_harmonics)
+    tables = make_tables(height, width, most_harmonics(layers))
     hole = np.empty((height, width), np.float32)
     own = np.empty((height, width), np.float32)
     tile = np.empty(max(1, min(height, _BLOCK // width)) * width, np.float32)
@@ -89,7 +87,7 @@ def render(
             blend_image(o8, f8, s8, flat, boxed, base, box, width, tile, short, planar_in, planar_out, scale, bias)
 
 
-@kernel
+@inlined
 def nominal_lam(layers: np.ndarray) -> float:
     """1 - sum of the ratios (Table 7).
 
@@ -103,7 +101,7 @@ def nominal_lam(layers: np.ndarray) -> float:
     return max(0.0, left)
 
 
-@kernel
+@inlined
 def merge_layers(
     mask: np.ndarray,
     hole: np.ndarray,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from miamix_cpu.compile import exact, kernel
+from miamix_cpu.compile import exact, inlined, kernel
 from miamix_cpu.config import AGMIX, CUTMIX, FMIX, GMIX, GRIDMIX, MIXUP, MiAMixConfig
 from miamix_cpu.masks.agmix import draw_agmix
 from miamix_cpu.masks.augment import draw_augmentation, smooth
@@ -30,6 +30,7 @@ __all__ = [
     "draw_layers",
     "fill_hole",
     "filter_noise",
+    "most_harmonics",
     "options_of",
     "single_box",
     "smooth",
@@ -132,7 +133,7 @@ def draw_layers(layers: np.ndarray, uniforms: np.ndarray, options: Any, height: 
     return total
 
 
-@exact
+@inlined
 def draw_layer(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
     """Derive the fields of one layer, whose `method` and `ratio` are known."""
     method, own = layer["method"], uniform[6:]
@@ -170,6 +171,21 @@ def constant_part(layers: np.ndarray, multiplied: bool) -> float:
 
 
 @kernel
+def most_harmonics(layers: np.ndarray) -> int:
+    """The largest kx or ky among fmix layers, for `fmix.make_tables`.
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (L,)
+    """
+    most = 0
+    for j in range(layers.size):
+        if layers[j]["method"] == FMIX and not layers[j]["is_field"]:
+            most = max(most, layers[j]["rows"] // 2, layers[j]["columns"] - 1)
+    return most
+
+
+@kernel
 def single_box(layers: np.ndarray, rows: int, columns: int) -> Any:
     """Whether the mask is constant but for one upright box that is all hole; top, bottom, left, right (`box_of`).
 
@@ -189,7 +205,7 @@ def single_box(layers: np.ndarray, rows: int, columns: int) -> Any:
     return boxes <= 1, box
 
 
-@kernel
+@inlined
 def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any) -> None:
     """Fill `hole` with what `layer` says, not yet smoothed.
 

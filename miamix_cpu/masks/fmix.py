@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import exact, kernel
+from miamix_cpu.compile import exact, inlined, kernel
 from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
 from miamix_cpu.masks.threshold import choose_largest
 
@@ -95,7 +95,7 @@ def filter_noise(noise: np.ndarray, decay: float, angle: float, shear: float) ->
     return np.fft.irfft2(spectrum, s=(height, width)).astype(np.float32)
 
 
-@kernel
+@inlined
 def make_tables(height: int, width: int, most: int) -> Any:
     """Cos and sin of 2 pi k y / H and of 2 pi k x / W, k up to `most`, as operands of `synthesise`; made once a batch.
 
@@ -134,7 +134,7 @@ def fill_waves(waves: np.ndarray, n: int) -> None:
             waves[2 * k + 1, j] = sine[(k * j) % n]
 
 
-@kernel
+@inlined
 def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any) -> None:
     """Fill `hole` with 1 at the floor(ratio * H * W + dither) largest pixels of a field, 0 elsewhere.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.compile import inlined, kernel
 
 _FEW = 24  # values inside the bracket that are sorted out one by one
 _STRETCH = 64
@@ -37,7 +37,7 @@ def choose_largest(chosen: np.ndarray, values: np.ndarray, count: int) -> None:
         p += 1
 
 
-@kernel
+@inlined
 def find_threshold(values: np.ndarray, count: int) -> Any:
     """The `count`-th largest value, and how many that equal it are among the `count` largest.
 
@@ -56,7 +56,8 @@ def find_threshold(values: np.ndarray, count: int) -> Any:
     if n >= _SAMPLED_FROM:
         sample = np.empty((n // (16 * _STRETCH), _STRETCH), np.float32)
         for i in range(sample.shape[0]):
-            sample[i] = values[16 * _STRETCH * i : 16 * _STRETCH * i + _STRETCH]
+            for j in range(_STRETCH):
+                sample[i, j] = values[16 * _STRETCH * i + j]
         some = sample.reshape(sample.size)
         rank, slack = count * some.size // n, some.size // 50
         for wanted in (rank + slack, rank - slack):
