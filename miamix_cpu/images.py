@@ -127,11 +127,7 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], *, 
         Naming the first image that is no image, or, unless `raw`, differs from image 0.
     """
     first = images[0]
-    if (
-        _all_equal(map(type, images), np.ndarray)
-        and _all_equal(map(_SHAPE, images))
-        and _all_equal(map(_DTYPE, images))
-    ):
+    if type(first) is np.ndarray and all(_all_equal(map(trait, images)) for trait in (type, _SHAPE, _DTYPE)):
         as_array(first, names(0), raw=raw)
         return Images(images, is_planar(first, first.shape, layout, names(0)), True)
     arrays = [as_array(image, names(i), raw=raw) for i, image in enumerate(images)]
