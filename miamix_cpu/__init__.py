@@ -12,6 +12,7 @@ from miamix_cpu.config import AGMixOptions, CutMixOptions, FMixOptions, GridMixO
 
 if TYPE_CHECKING:
     from miamix_cpu.collate import MiAMixCollator
+    from miamix_cpu.environment import check_environment
     from miamix_cpu.epochs import EpochSampler, Indexed, MixSchedule
     from miamix_cpu.mixer import MiAMix, MixedBatch
     from miamix_cpu.plan import MixPlan
@@ -34,6 +35,7 @@ __all__ = [
     "MixSchedule",
     "MixedBatch",
     "TwoViews",
+    "check_environment",
     "warmup",
 ]
 
@@ -46,6 +48,7 @@ _LAZY = {
     "MixedBatch": "mixer",
     "MixPlan": "plan",
     "TwoViews": "views",
+    "check_environment": "environment",
     "warmup": "warm",
 }
 

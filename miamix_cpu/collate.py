@@ -211,11 +211,7 @@ class MiAMixCollator:
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
-        epoch = self._state.begin()
-        try:
-            return self._make(samples, replayed, epoch)
-        finally:
-            self._state.end(epoch)
+        return self._make(samples, replayed, self._state.begin())
 
     def _make(self, samples: Sequence[Any], replayed: MixPlan | None, epoch: int) -> Any:
         parts = read_samples(samples, self.keys, self.index_key)

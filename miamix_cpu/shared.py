@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 import warnings
+import weakref
 from typing import Any
 
 import torch
-from torch.utils.data import get_worker_info
 
 _BATCHES = 1024  # an epoch's first batches, whose keys are remembered
 _SLOTS = 2 * _BATCHES  # open addressing
-_WORKERS = 64
+_NEAREST_CALLERS = 12
+_SETTLES = 0.01  # seconds; between reading a flag and writing it passes a millionth
 
 
 class EpochState:
@@ -22,13 +25,15 @@ class EpochState:
     """
 
     def __init__(self) -> None:
-        # Layout: epoch, three flags, one slot a worker, the keys of the epoch's first batches.
-        self._shared = torch.zeros(4 + _WORKERS + _SLOTS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        # Layout: epoch, three flags, the keys of the epoch's first batches.
+        self._shared = torch.zeros(4 + _SLOTS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._open()
 
     def _open(self) -> None:
         values = self._shared.numpy()
-        self._head, self._busy, self._seen = values[:4], values[4 : 4 + _WORKERS], values[4 + _WORKERS :]
+        self._head, self._seen = values[:4], values[4:]
+        self._fetcher: Any = lambda: None
+        self._fetched_in = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_shared": self._shared}
@@ -45,28 +50,24 @@ class EpochState:
         return int(self._head[0])
 
     def set(self, epoch: int) -> None:
-        """Begin `epoch`; warn once where a worker is in the middle of a batch."""
-        if epoch == self.epoch:
-            return
-        self._head[0] = epoch
-        self._seen[:] = 0
-        if any(_is_alive(int(pid)) for pid in self._busy[self._busy > 0] if pid != os.getpid()):
-            self._warn_late()
+        """Begin `epoch`."""
+        if epoch != self.epoch:
+            self._head[0] = epoch
+            self._seen[:] = 0
 
     def begin(self) -> int:
-        """A batch begins here; return its epoch."""
-        info = get_worker_info()
-        if info is not None:
-            self._busy[info.id % _WORKERS] = os.getpid()
-        return self.epoch
-
-    def end(self, epoch: int) -> None:
-        """A batch that began in `epoch` ends here."""
-        info = get_worker_info()
-        if info is not None:
-            self._busy[info.id % _WORKERS] = 0
-        if epoch != self.epoch:
-            self._warn_late()
+        """A batch begins here; return its epoch. Warn once where the loop over the loader began in another one."""
+        epoch = self.epoch
+        fetcher = _fetcher()
+        if fetcher is not None:
+            if fetcher is self._fetcher() and epoch != self._fetched_in:
+                self.warn(
+                    2,
+                    f"the epoch changed from {self._fetched_in} to {epoch} in the middle of a loop over the loader: "
+                    "workers prefetch at once, so call collate.set_epoch(epoch) before iter(loader)",
+                )
+            self._fetcher, self._fetched_in = weakref.ref(fetcher), epoch
+        return epoch
 
     def remember(self, key: bytes) -> None:
         """Warn once where a batch of this epoch had the same key, in whatever process."""
@@ -84,27 +85,32 @@ class EpochState:
                 )
                 return
 
-    def _warn_late(self) -> None:
-        self.warn(
-            2,
-            "the epoch changed while a batch was being made: workers prefetch at once, so call "
-            "collate.set_epoch(epoch) before iter(loader); harmless if the loop over the last epoch was left early",
-        )
-
     def warn(self, flag: int, words: str) -> None:
-        """Warn once among all processes."""
-        if not self._head[flag]:
-            self._head[flag] = 1
+        """Warn once among all processes and threads."""
+        if self._head[flag]:
+            return
+        # Whoever wrote last warns: there is no lock that all start methods and copies would share.
+        mine = int.from_bytes(os.urandom(7), "little") + 1
+        self._head[flag] = mine
+        time.sleep(_SETTLES)
+        if self._head[flag] == mine:
             warnings.warn(words, stacklevel=5)
 
 
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # where signal 0 is Ctrl-C
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _fetcher() -> Any:
+    """The DataLoader's fetcher that asks for this batch, or None.
+
+    It is the one thing that is new with each loop over a loader, in workers that live on too, and torch hands it to
+    nobody; so it is looked for among the callers.
+    """
+    frame = sys._getframe(1)
+    for _ in range(_NEAREST_CALLERS):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+        if frame.f_code.co_name == "fetch" and frame.f_globals.get("__name__") == _FETCH_MODULE:
+            return frame.f_locals.get("self")
+    return None
+
+
+_FETCH_MODULE = "torch.utils.data._utils.fetch"

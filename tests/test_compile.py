@@ -86,6 +86,38 @@ def test_an_edited_generator_is_compiled_anew(tmp_path):
     assert run(cache, package)[2] == 0
 
 
+def test_four_processes_that_compile_at_once(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        for _ in range(4)
+    ]
+    for process in processes:
+        out, words = process.communicate(timeout=300)
+        assert process.returncode == 0, words
+        hashes, caught, _ = out.decode().splitlines()
+        assert (hashes, int(caught.split()[0])) == ("1", 0)
+    assert run(tmp_path)[::2] == (0, 1)
+
+
+def test_another_cpus_cache_is_left_alone(tmp_path):
+    """A cache on a network drive: code for another processor is neither run nor overwritten."""
+    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert run(tmp_path, **other)[::2] == (0, 0)
+    assert run(tmp_path)[::2] == (0, 0)
+    assert run(tmp_path)[::2] == (0, 1)
+    assert run(tmp_path, **other)[::2] == (0, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_cache(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        assert run(tmp_path)[0] <= 1
+    finally:
+        tmp_path.chmod(0o700)
+
+
 def test_warmup_compiles_every_signature():
     code = (
         "from miamix_cpu import warmup; warmup()\n"

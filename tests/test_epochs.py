@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from torch.utils.data._utils.fetch import _MapDatasetFetcher
 
 from miamix_cpu import EpochSampler, Indexed, MixSchedule
 from miamix_cpu.epochs import IndexedSample
@@ -60,16 +61,38 @@ def test_more_batches_than_are_remembered():
         state.remember(os.urandom(16))
 
 
-def test_an_epoch_that_changes_during_a_batch_warns_once():
+class Loader:
+    """What a DataLoader's fetcher does: it calls the collate function from a method `fetch`, one fetcher a loop."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def __iter__(self):
+        fetcher = _MapDatasetFetcher(range(9), True, lambda samples: self.state.begin(), False)
+        while True:
+            yield fetcher.fetch([0])
+
+
+def test_an_epoch_that_changes_during_a_loop_warns_once():
     state = EpochState()
-    for expected in (True, False):
-        epoch = state.begin()
-        state.set(epoch + 1)
-        if expected:
-            with pytest.warns(UserWarning, match="the epoch changed while a batch was being made"):
-                state.end(epoch)
-        else:
-            state.end(epoch)
+    loop = iter(Loader(state))
+    assert [next(loop), next(loop)] == [0, 0]
+    state.set(1)
+    with pytest.warns(UserWarning, match="the epoch changed from 0 to 1 in the middle of a loop"):
+        assert next(loop) == 1
+    state.set(2)
+    assert next(loop) == 2
+
+
+def test_loops_left_early_and_batches_by_hand_do_not_warn():
+    state = EpochState()
+    for epoch in range(5):
+        state.set(epoch)
+        loop = iter(Loader(state))
+        assert [next(loop), next(loop)] == [epoch, epoch]
+        assert state.begin() == epoch
+    state.set(7)
+    assert state.begin() == 7
 
 
 def test_state_is_shared_with_other_processes():

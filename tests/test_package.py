@@ -129,7 +129,7 @@ def test_stages_do_not_import_each_other():
 
 def test_every_kernel_is_part_of_the_caches_key():
     for path in PACKAGE.rglob("*.py"):
-        if re.search(r"^@(kernel|entry)$", path.read_text(), flags=re.M):
+        if re.search(r"^@(kernel|exact|inlined|entry)$", path.read_text(), flags=re.M):
             assert path.relative_to(PACKAGE).parts[0] in compiling.KERNEL_SOURCES, path
 
 

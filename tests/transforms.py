@@ -55,3 +55,17 @@ class Fails(Numbers):
         if index == 5:
             raise OSError("disk on fire")
         return super().__getitem__(index)
+
+
+class Positions(Numbers):
+    """Pictures that are all alike, each pixel its own position; (picture, label, index), or its only transform."""
+
+    def __init__(self, n, transform=None):
+        super().__init__(n)
+        self.transform = transform
+
+    def __getitem__(self, index):
+        if index >= self.n:
+            raise IndexError(index)
+        picture = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        return (picture, 0, index) if self.transform is None else self.transform(image=picture)["image"]

@@ -25,9 +25,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
-    parser = _Parser(prog="miamix_cpu", description="MiAMix on the CPU: see it train, see what it does to pictures.")
+    parser = _Parser(
+        prog="miamix_cpu",
+        description="MiAMix on the CPU: train, look at pictures, check.",
+    )
     parser.add_argument("--version", action="version", version=f"miamix_cpu {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|preview")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|preview|doctor")
 
     demo = commands.add_parser("demo", help="train a small network on digits, plainly and with MiAMix, and draw it")
     demo.add_argument("--epochs", type=_positive, default=60, metavar="N", help="of each training (default: 60)")
@@ -44,8 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("miamix_preview.png"), metavar="PNG", help="default: %(default)s"
     )
 
+    commands.add_parser("doctor", help="what is installed, whether it fits together, and how long a batch takes")
+
     options = parser.parse_args(arguments)
     try:
+        if options.command == "doctor":
+            from miamix_cpu.cli.doctor import run_doctor
+
+            return run_doctor()
         check_out(options.out)
         if options.command == "demo":
             from miamix_cpu.cli.demo import run_demo

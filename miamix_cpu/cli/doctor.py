@@ -1,0 +1,23 @@
+"""`doctor`: the environment, one line a fact, and what is wrong with it."""
+
+from __future__ import annotations
+
+from miamix_cpu import __version__
+from miamix_cpu.environment import check_environment, describe_environment, problems_of
+
+
+def run_doctor() -> int:
+    """Print it; return 1 where something will not work together, else 0."""
+    import warnings
+
+    print(f"miamix_cpu      {__version__}")
+    for what, how in describe_environment():
+        print(f"{what:<15} {how}", flush=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        problems = problems_of(check_environment())
+    for problem in problems:
+        print(f"problem: {problem}")
+    if not problems:
+        print("no problem found")
+    return 1 if problems else 0

@@ -1,0 +1,150 @@
+"""What is installed, what the machine can do, and what of it will not work together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import sys
+import time
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+#: Distributions that install the same folder, `cv2/`, over each other.
+_CV2 = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+#: The same for `albumentations/`; the second is AGPL or paid for.
+_ALBUMENTATIONS = ("albumentations", "albumentationsx")
+_PACKAGES = ("numpy", "numba", "llvmlite", "torch", *_ALBUMENTATIONS, *_CV2, "pillow")
+
+
+def check_environment() -> dict[str, str]:
+    """The versions of what matters here; warns of what will not work together.
+
+    Returns
+    -------
+    dict
+        Versions by distribution, of those that are installed.
+
+    Warns
+    -----
+    RuntimeWarning
+        Once for each: OpenCV builds of different versions, which overwrite each other's files; albumentations beside
+        AlbumentationsX, which do too.
+    """
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    for problem in problems_of(found):
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
+    return found
+
+
+def problems_of(versions: dict[str, str]) -> list[str]:
+    """What of these distributions will not work together, one sentence each.
+
+    Parameters
+    ----------
+    versions : by distribution
+    """
+    problems = []
+    builds = {name: versions[name] for name in _CV2 if name in versions}
+    if len({version.split("+")[0] for version in builds.values()}) > 1:
+        names = " and ".join(f"{name} {version}" for name, version in builds.items())
+        problems.append(
+            f"{names} install the same files (cv2/) over each other in different versions: uninstall all of them, "
+            "then install one, opencv-python-headless unless you open windows"
+        )
+    if all(name in versions for name in _ALBUMENTATIONS):
+        free, paid = (versions[name] for name in _ALBUMENTATIONS)
+        problems.append(
+            f"albumentations {free} and AlbumentationsX {paid} install the same files (albumentations/) over each "
+            "other: uninstall both, then install the one you want"
+        )
+    return problems
+
+
+def describe_environment() -> list[tuple[str, str]]:
+    """Rows of (what, how it is) for people to read and to send along: `python -m miamix_cpu doctor`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        versions = check_environment()
+    rows = [(name, version) for name, version in versions.items() if name not in _ALBUMENTATIONS]
+    rows += [("albumentations", _albumentations(versions))]
+    rows += [("system", f"{platform.system()} {platform.machine()}"), ("cpu", _cpu())]
+    rows += [("cores", f"{os.cpu_count()}, {_usable_cores()} of them for this process")]
+    rows += [("kernel cache", _cache()), ("start method", _start_method()), ("threads", _threads())]
+    rows += [("first batch", _first_batch())]
+    return rows
+
+
+def _albumentations(versions: dict[str, str]) -> str:
+    names = {"albumentations": "albumentations", "albumentationsx": "AlbumentationsX"}
+    found = [f"{words} {versions[name]}" for name, words in names.items() if name in versions]
+    return " and ".join(found) or "not installed"
+
+
+def _cpu() -> str:
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    wanted = ("sse4.2", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")
+    return f"{binding.get_host_cpu_name()}: {', '.join(name for name in wanted if features.get(name)) or 'no vectors'}"
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cache() -> str:
+    from miamix_cpu.render import render
+
+    path = getattr(render._cache, "cache_path", None)
+    if path is None:
+        return "none: each process compiles anew; set NUMBA_CACHE_DIR to a writable folder"
+    files = list(Path(path).glob("*.nbc"))
+    size = sum(file.stat().st_size for file in files) / 2**20
+    return f"{path}, {len(files)} files, {size:.1f} MiB"
+
+
+def _start_method() -> str:
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    # Asking without `allow_none` would settle it for the whole process.
+    return chosen or f"{multiprocessing.get_all_start_methods()[0]} (default)"
+
+
+def _threads() -> str:
+    import numba
+
+    found = [f"numba {numba.get_num_threads()} (kernels use one)"]
+    if "torch" in sys.modules:
+        found.append(f"torch {sys.modules['torch'].get_num_threads()}")
+    try:
+        import cv2
+
+        found.append(f"OpenCV {cv2.getNumThreads()} (0 in workers)")
+    except ImportError as error:
+        found.append(f"OpenCV can't be imported: {error}")
+    return ", ".join(found)
+
+
+def _first_batch() -> str:
+    import numpy as np
+
+    start = time.perf_counter()
+    from miamix_cpu.mixer import MiAMix
+
+    images: Any = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), dtype=np.uint8)
+    mix, rng = MiAMix(10), np.random.default_rng(0)
+    mix(images, np.arange(128) % 10, rng=rng)
+    first = time.perf_counter() - start
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        mix(images, np.arange(128) % 10, rng=rng)
+        times.append(time.perf_counter() - start)
+    return f"{first:.2f} s, later ones {1e3 * sorted(times)[4]:.2f} ms (128 images, 32 x 32, uint8)"

@@ -1,0 +1,208 @@
+"""Anything in: a valid batch, or the documented error in words that name what is wrong. Never a crash, never NaN.
+
+`HYPOTHESIS_PROFILE=nightly` draws 10,000 examples.
+"""
+
+import re
+import traceback
+import warnings
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miamix_cpu import MiAMix, MiAMixCollator, MiAMixConfig
+from miamix_cpu.config import METHODS
+
+C = 4  # classes
+NAMED = (
+    r"(samples? |sample \d|images? |labels?|mean|std|dtype|weights|methods|alpha|k_min|k_max|p_self|p_aug|p_smooth"
+    r"|num_classes|smoothing|layout|second|axes|channels|seed|batch)"
+)
+
+
+@st.composite
+def sometimes(draw, right, wrong, once_in=40):
+    """`right`, and once in so many draws `wrong`; hypothesis favours ends, so it is one from the middle."""
+    return draw(wrong if draw(st.integers(0, once_in - 1)) == once_in // 2 else right)
+
+
+dtypes = sometimes(
+    st.sampled_from([np.uint8, np.float32]), st.sampled_from([np.float64, np.int32, np.float16, bool]), 8
+)
+sides = sometimes(st.integers(1, 9), st.just(0))
+shapes = sometimes(
+    st.one_of(st.tuples(sides, sides, st.sampled_from([3, 1, 4])), st.tuples(sides, sides)),
+    st.one_of(
+        st.tuples(sides, sides, st.sampled_from([2, 5, 0])), st.tuples(sides), st.tuples(st.just(3), sides, sides),
+        st.tuples(sides, sides, st.just(3), st.just(1)),
+    ),
+    8,
+)  # fmt: skip
+strides = st.sampled_from(["plain", "fortran", "negative", "stepped", "read-only", "broadcast"])
+classes = st.integers(0, C - 1)
+vectors = st.sampled_from([[0.0, 1.0, 0.0, 0.0], np.array([0.5, 0.5, 0, 0], np.float32), torch.tensor([1.0, 0, 1, 0])])
+odd_labels = st.one_of(
+    st.integers(-2, C + 2), st.floats(), st.none(), st.text(max_size=2), st.just([float("nan")] * C), st.just([0, 1]),
+    st.lists(st.floats(-0.2, 1.2), min_size=C, max_size=C),
+)  # fmt: skip
+
+
+@st.composite
+def images(draw, shape=None, dtype=None):
+    """An array in some memory layout; seldom with NaN or infinity."""
+    shape, dtype = shape or draw(shapes), dtype or draw(dtypes)
+    image = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, shape).astype(dtype)
+    how = draw(strides)
+    if how == "fortran":
+        image = np.asfortranarray(image)
+    elif how == "negative":
+        image = image[::-1]
+    elif how == "stepped" and image.ndim > 1:
+        image = np.repeat(image, 2, axis=1)[:, ::2]
+    elif how == "broadcast" and image.size:
+        image = np.broadcast_to(image.ravel()[0], shape)
+    elif how == "read-only":
+        image.setflags(write=False)
+    if image.dtype.kind == "f" and image.flags.writeable and image.size and draw(st.integers(0, 9)) == 5:
+        image.ravel()[0] = draw(st.sampled_from([np.nan, np.inf]))
+    return draw(st.sampled_from([image, image, image, torch.from_numpy(np.array(image).copy())]))
+
+
+@st.composite
+def batches(draw):
+    """Mostly alike samples, with now and then one that is not."""
+    n = draw(sometimes(st.integers(1, 5), st.just(0)))
+    shape, dtype = draw(shapes), draw(dtypes)
+    label = draw(st.sampled_from([classes, classes, classes.map(np.int64), classes.map(torch.tensor), vectors]))
+    odd_images = st.one_of(images(), st.sampled_from([None, "a picture", 7, [], (np.zeros((2, 2, 3), np.uint8),)]))
+    samples = []
+    for _ in range(n):
+        image = draw(sometimes(images(shape, dtype), odd_images))
+        samples.append((image, draw(sometimes(label, odd_labels))))
+    if draw(st.booleans()):
+        samples = [((image, image), label) for image, label in samples]
+    if draw(st.booleans()):
+        samples = [{"image": image, "label": label} for image, label in samples]
+    return samples + draw(
+        sometimes(st.just([]), st.sampled_from([[None], [()], [(np.zeros((2, 2, 3), np.uint8),)], [{"image": 1}], [5]]))
+    )
+
+
+numbers = st.one_of(st.floats(), st.integers(-3, 3), st.none(), st.just("0.5"), st.booleans())
+probabilities = sometimes(st.floats(0, 1), numbers)
+
+
+@st.composite
+def settings_of(draw):
+    methods = draw(sometimes(st.lists(st.sampled_from(METHODS), min_size=1, max_size=4, unique=True),
+                             st.lists(st.sampled_from([*METHODS, "cutmxi", ""]), max_size=3)))  # fmt: skip
+    weight = sometimes(st.floats(0.1, 5), numbers)
+    config = {
+        "methods": tuple(methods), "weights": tuple(draw(weight) for _ in methods),
+        "alpha": draw(sometimes(st.floats(1e-3, 1e3), numbers)), "k_min": draw(sometimes(st.integers(1, 2), numbers)),
+        "k_max": draw(sometimes(st.integers(2, 4), numbers)), "merge": draw(st.sampled_from(["mul", "sum"])),
+        **{name: draw(probabilities) for name in ("p_self", "p_aug", "p_smooth")},
+    }  # fmt: skip
+    options = {
+        "dtype": draw(st.sampled_from(["uint8", "float32", "float16"])),
+        "targets": draw(st.sampled_from(["soft", "soft", "pair"])),
+        "label_smoothing": draw(sometimes(st.just(0.0), st.floats(0, 1))),
+        "layout": draw(st.sampled_from(["auto", "auto", "channels_last", "channels_first"])),
+        "return_masks": draw(st.booleans()),
+    }
+    if draw(st.integers(0, 7)) == 4 and options["dtype"] != "uint8":
+        options |= {"mean": draw(sometimes(st.just((0.5,) * 3), numbers)), "std": draw(st.just((0.2,) * 3))}
+    return config, options
+
+
+def copied(samples):
+    def one(value):
+        if isinstance(value, torch.Tensor):
+            return value.clone()
+        if isinstance(value, np.ndarray):
+            return value.copy()
+        if isinstance(value, (tuple, list)):
+            return [one(part) for part in value]
+        return {key: one(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+    return one(samples)
+
+
+def equal(one, other):
+    if isinstance(one, (torch.Tensor, np.ndarray)):
+        return np.array_equal(np.asarray(one), np.asarray(other), equal_nan=np.asarray(one).dtype.kind == "f")
+    if isinstance(one, (tuple, list)):
+        return all(equal(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, dict):
+        return all(equal(one[key], other[key]) for key in one)
+    return one is other or one == other or one != one
+
+
+def finite(samples):
+    images = [s["image"] if isinstance(s, dict) else s[0] for s in samples]
+    parts = [part for image in images for part in (image if isinstance(image, (tuple, list)) else (image,))]
+    return all(np.isfinite(np.asarray(part, dtype=np.float64)).all() for part in parts)
+
+
+@st.composite
+def blocks(draw):
+    shape = draw(sometimes(shapes.map(lambda shape: (3, *shape)), shapes))
+    image = draw(images(shape, draw(dtypes)))
+    return np.asarray(image) if draw(st.integers(0, 20)) != 10 else image
+
+
+def check_words(error):
+    """Our own error, not one that a line further down happened to raise."""
+    assert type(error) in (TypeError, ValueError), type(error)
+    assert re.search(NAMED, str(error)), error
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    assert "miamix_cpu" in raised.filename, raised
+
+
+@given(batches(), settings_of())
+def test_a_collator_gives_a_batch_or_says_what_is_wrong(samples, chosen):
+    config, options = chosen
+    before = copied(samples)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "p_self=")  # no second view
+        try:
+            batch = MiAMixCollator(C, MiAMixConfig(**config), seed=0, return_batch=True, **options)(samples)
+        except (TypeError, ValueError) as error:
+            check_words(error)
+            batch = None
+    assert equal(before, samples)
+    if batch is None:
+        return
+    n = len(samples)
+    assert batch.images.shape[0] == n
+    assert batch.images.ndim == 4
+    assert batch.images.dtype == getattr(torch, options["dtype"])
+    assert (batch.lam >= 0).all()
+    assert (batch.lam <= 1).all()
+    if finite(samples):
+        assert torch.isfinite(batch.images.float()).all() or options["dtype"] == "float16"
+    if options["targets"] == "soft":
+        assert batch.targets.shape == (n, C)
+        assert torch.isfinite(batch.targets).all()
+        if all(np.ndim(s["label"] if isinstance(s, dict) else s[1]) == 0 for s in samples):
+            torch.testing.assert_close(batch.targets.sum(dim=1), torch.ones(n))
+    if options["return_masks"]:
+        assert 0 <= batch.masks.min() <= batch.masks.max() <= 1
+
+
+@given(blocks(), st.lists(sometimes(classes, odd_labels, 20), min_size=3, max_size=3), settings_of())
+def test_miamix_gives_a_batch_or_says_what_is_wrong(block, labels, chosen):
+    config, options = chosen
+    options = {name: value for name, value in options.items() if name != "layout"}
+    before = copied([block])[0]
+    try:
+        batch = MiAMix(C, MiAMixConfig(**config), **options)(block, labels, rng=np.random.default_rng(0))
+    except (TypeError, ValueError) as error:
+        check_words(error)
+        batch = None
+    assert equal(before, block)
+    if batch is not None:
+        assert batch.images.shape == block.shape
+        assert batch.images.dtype == np.dtype(options["dtype"])
