@@ -63,8 +63,8 @@ def main() -> int:
     warmup()
     samples = given.samples or (40_000 if given.quick else 1_000_000)
     transform = A.Compose([A.PadIfNeeded(SIDE + 8, SIDE + 8), A.RandomCrop(SIDE, SIDE), A.HorizontalFlip()])
-    before = in_shared_memory()
     collate = MiAMixCollator(10, transform=transform, seed=0, dtype="uint8")
+    before = in_shared_memory()
     loader: Any = DataLoader(
         Tiles(max(BATCH, samples // EPOCHS)),  # type: ignore[arg-type]
         BATCH, shuffle=True, num_workers=given.workers, persistent_workers=given.workers > 0, collate_fn=collate,
@@ -74,14 +74,14 @@ def main() -> int:
         for epoch in range(EPOCHS):
             collate.set_epoch(epoch)
             start = None
-            for images, _ in loader:
+            for images, targets in loader:
                 start = start or time.perf_counter()  # not the start of the workers
                 bar.update(len(images))
             speeds.append((len(loader.dataset) - BATCH) / (time.perf_counter() - (start or 0.0)))
             pids = [child.pid for child in multiprocessing.active_children()] or ["self"]
             memory.append(sum(resident_mib(pid) for pid in pids if pid is not None))
-    del images, loader
-    left = in_shared_memory() - before - 1  # the collator's own state
+    del images, targets, loader
+    left = in_shared_memory() - before
     tenth = EPOCHS // 10
     first, last = (float(np.mean(part)) for part in (speeds[:tenth], speeds[-tenth:]))
     early, late = (float(np.mean(part)) for part in (memory[tenth : 2 * tenth], memory[-tenth:]))

@@ -120,7 +120,8 @@ def _start_method() -> str:
 def _threads() -> str:
     import numba
 
-    found = [f"numba {numba.get_num_threads()} (kernels use one)"]
+    # Asking Numba itself would start its threads.
+    found = [f"numba {numba.config.NUMBA_NUM_THREADS} (kernels use one)"]
     if "torch" in sys.modules:
         found.append(f"torch {sys.modules['torch'].get_num_threads()}")
     try:

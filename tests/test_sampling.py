@@ -165,3 +165,41 @@ def test_a_schedule_changes_who_is_mixed_and_nothing_else(probability):
 
 def test_plans_pass_their_own_check(plan):
     plan.check()
+
+
+def test_agmix_draws_q_and_angles_uniformly():
+    """q is read back from the two deviations, of which the shorter is at least half a pixel."""
+    config = MiAMixConfig.plain("agmix").replace(alpha=50.0)  # ratios near a half: no deviation is cut
+    layers = draw_plan(config, 20_000, 64, 64, np.random.default_rng(0)).layers
+    q = (layers["width"] ** 2 - layers["height"] ** 2) / (layers["width"] ** 2 + layers["height"] ** 2)
+    assert stats.kstest(q, stats.uniform(-0.95, 1.9).cdf).pvalue > SIGNIFICANT
+    turns = (layers["angle"] - np.pi / 4) / (2 * np.pi)
+    assert stats.kstest(turns, "uniform").pvalue > SIGNIFICANT
+    assert abs(np.corrcoef(q, turns)[0, 1]) < 4 / np.sqrt(len(layers))
+
+
+@pytest.mark.parametrize("field", ["ratio", "cy", "cx", "angle", "method"])
+def test_samples_and_layers_are_independent(plan, field):
+    """Neighbours in the batch, and both layers of a sample (but for the ratios, which share a Dirichlet)."""
+    layers = plan.layers
+    if field != "method":
+        layers = layers[np.isin(layers["method"], [CODES["cutmix"], CODES["agmix"]])]
+    values, sample = layers[field].astype(float), layers["sample"]
+    between = sample[1:] != sample[:-1]
+    pairs = [(values[1:][between], values[:-1][between])]
+    if field != "ratio":
+        pairs.append((values[1:][~between], values[:-1][~between]))
+    for one, other in pairs:
+        assert len(one) > 1000
+        assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(len(one))
+
+
+def test_pairing_does_not_depend_on_what_is_drawn_for_a_sample(plan):
+    """Partners a step away as often as any, whatever the number of layers."""
+    n = len(plan)
+    k = np.diff(plan.first_layer)
+    away = (plan.partner - np.arange(n)) % n
+    for value in (1, 2):
+        others = away[(k == value) & (away > 0)]
+        assert stats.kstest(others / n, "uniform").pvalue > SIGNIFICANT
+        close((away[k == value] == 0).mean(), 0.1, (k == value).sum())

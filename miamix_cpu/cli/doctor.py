@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
 from miamix_cpu import __version__
 from miamix_cpu.environment import check_environment, describe_environment, problems_of
 
 
 def run_doctor() -> int:
     """Print it; return 1 where something will not work together, else 0."""
-    import warnings
-
-    print(f"miamix_cpu      {__version__}")
+    print(f"{'miamix_cpu':<23} {__version__}")
     for what, how in describe_environment():
-        print(f"{what:<15} {how}", flush=True)
+        print(f"{what:<23} {how}", flush=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         problems = problems_of(check_environment())
