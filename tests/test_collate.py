@@ -537,7 +537,7 @@ def test_images_are_read_once(monkeypatch):
     assert not any(isinstance(image, Image.Image) for image in calls)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_set_epoch_reaches_live_persistent_workers(method):
     def epochs(collate, **options):
         loader = DataLoader(Numbers(16), 8, collate_fn=collate, **options)
