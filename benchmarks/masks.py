@@ -23,11 +23,12 @@ def cases(size: int) -> dict[str, Callable[[], Any]]:
     from miamix_cpu.config import METHODS
     from miamix_cpu.masks import GENERATORS, fill_hole, smooth
     from miamix_cpu.masks.fmix import make_tables
+    from miamix_cpu.masks.product import padded
 
     @njit(nogil=True)
-    def fill_all(hole: Any, layers: Any, coefficients: Any, tables: Any) -> None:
+    def fill_all(hole: Any, layers: Any, coefficients: Any, tables: Any, spare: Any) -> None:
         for j in range(layers.size):
-            fill_hole(hole, layers[j], coefficients, tables)
+            fill_hole(hole, layers[j], coefficients, tables, spare)
             if layers[j]["window"] > 0:
                 smooth(hole, layers[j]["window"])
 
@@ -36,7 +37,7 @@ def cases(size: int) -> dict[str, Callable[[], Any]]:
         for j in range(times):
             hole[:] = np.float32(j)
 
-    hole, found = np.empty((size, size), np.float32), {}
+    hole, spare, found = np.empty((size, size), np.float32), np.empty(padded(size, size), np.float32), {}
     found["floor: fill"] = partial(fill_constant, hole, MASKS)
     for method, generator in zip(METHODS, GENERATORS, strict=True):
         variants = {"": {"p_aug": 0, "p_smooth": 0}}
@@ -47,7 +48,7 @@ def cases(size: int) -> dict[str, Callable[[], Any]]:
             plan = MiAMix(1, config).plan(MASKS, size, size, rng=np.random.default_rng(0))
             most = int(max(plan.layers["columns"].max(), plan.layers["rows"].max()))
             tables = make_tables(size, size, most)
-            found[method + name] = partial(fill_all, hole, plan.layers, plan.coefficients, tables)
+            found[method + name] = partial(fill_all, hole, plan.layers, plan.coefficients, tables, spare)
             found[method + name]()
             if not (np.isfinite(hole).all() and 0 <= hole.min() <= hole.max() <= 1):
                 raise ValueError(f"{method}{name}: values from {hole.min()} to {hole.max()}")

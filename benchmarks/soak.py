@@ -74,13 +74,13 @@ def main() -> int:
         for epoch in range(EPOCHS):
             collate.set_epoch(epoch)
             start = None
-            for images, targets in loader:
+            for images, _targets in loader:
                 start = start or time.perf_counter()  # not the start of the workers
                 bar.update(len(images))
             speeds.append((len(loader.dataset) - BATCH) / (time.perf_counter() - (start or 0.0)))
             pids = [child.pid for child in multiprocessing.active_children()] or ["self"]
             memory.append(sum(resident_mib(pid) for pid in pids if pid is not None))
-    del images, targets, loader
+    del images, _targets, loader
     left = in_shared_memory() - before
     tenth = EPOCHS // 10
     first, last = (float(np.mean(part)) for part in (speeds[:tenth], speeds[-tenth:]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from miamix_cpu.epochs import EpochSampler, Indexed, MixSchedule
     from miamix_cpu.mixer import MiAMix, MixedBatch
     from miamix_cpu.plan import MixPlan
+    from miamix_cpu.training import mixed_accuracy, mixed_cross_entropy, normalize_on_device
     from miamix_cpu.views import TwoViews
     from miamix_cpu.warm import warmup
 
@@ -36,6 +37,9 @@ __all__ = [
     "MixedBatch",
     "TwoViews",
     "check_environment",
+    "mixed_accuracy",
+    "mixed_cross_entropy",
+    "normalize_on_device",
     "warmup",
 ]
 
@@ -48,6 +52,9 @@ _LAZY = {
     "MixedBatch": "mixer",
     "MixPlan": "plan",
     "TwoViews": "views",
+    "mixed_accuracy": "training",
+    "mixed_cross_entropy": "training",
+    "normalize_on_device": "training",
     "check_environment": "environment",
     "warmup": "warm",
 }

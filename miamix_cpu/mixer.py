@@ -12,6 +12,7 @@ from miamix_cpu.checks import check_choice, check_integer, check_real
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.gather import Gathered, gather
 from miamix_cpu.labels import read_labels, soft_targets
+from miamix_cpu.masks.product import padded
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS, render
 from miamix_cpu.sampling import draw_plan
@@ -239,6 +240,8 @@ def mix_views(
     # An unmixed sample's partner may have no second view: its own first one stands in, with weight 0.
     partners = np.where(plan.mixed, second.addresses[plan.partner], first.addresses)
     lam = np.empty(len(plan))
+    # NumPy's memory, not the kernel's own: from 4 MiB on it comes in huge pages, a thousand page faults less a mask.
+    scratch = np.empty((3, padded(plan.height, plan.width)), dtype=np.float32)
     if first.dtype == np.float32:
         kind = FLOATS_TO_FLOATS
     else:
@@ -248,6 +251,7 @@ def mix_views(
         out.reshape(len(plan), -1).view(np.uint8),
         lam,
         masks,
+        scratch,
         first.addresses,
         partners,
         plan.layers,

@@ -25,6 +25,7 @@ def render(
     out: np.ndarray,
     lam: np.ndarray,
     masks: np.ndarray,
+    scratch: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
     layers: np.ndarray,
@@ -47,6 +48,7 @@ def render(
     out : uint8 (N, bytes of an image), C-contiguous; overwritten with uint8 or float32 values
     lam : float64 (N,); overwritten
     masks : float32 (N, H, W), overwritten, or (0, H, W) where they are not wanted
+    scratch : float32 (3, product.padded(H, W)); changed
     first, second : uint64 (N,), addresses of sample i's first view and of its partner's second view
     layers, first_layer, coefficients, height, width : the plan's
     multiplied : bool, merge="mul" rather than "sum"
@@ -56,8 +58,8 @@ def render(
     """
     values = height * width * scale.size
     tables = make_tables(height, width, most_harmonics(layers))
-    hole = np.empty((height, width), np.float32)
-    own = np.empty((height, width), np.float32)
+    shape, pixels, spare = (height, width), height * width, scratch[2]
+    own, hole = scratch[0, :pixels].reshape(shape), scratch[1, :pixels].reshape(shape)
     tile = np.empty(max(1, min(height, _BLOCK // width)) * width, np.float32)
     short, long = np.empty(tile.size, np.int16), np.empty(tile.size, np.float32)
     uint8, float32 = np.empty(0, np.uint8), np.empty(0, np.float32)
@@ -70,7 +72,7 @@ def render(
         if boxed:
             mean = measure_box(base, (box[1] - box[0]) * (box[3] - box[2]), mask.size)
         else:
-            mean = merge_layers(mask, hole, chosen, coefficients, tables, base, multiplied)
+            mean = merge_layers(mask, hole, chosen, coefficients, tables, spare, base, multiplied)
         lam[i] = mean if measured else nominal_lam(chosen)
         flat = mask.reshape(mask.size)
         if kind == FLOATS_TO_FLOATS:
@@ -108,6 +110,7 @@ def merge_layers(
     layers: np.ndarray,
     coefficients: np.ndarray,
     tables: Any,
+    spare: np.ndarray,
     base: float,
     multiplied: bool,
 ) -> Any:
@@ -120,6 +123,7 @@ def merge_layers(
     layers : `plan.LAYER` (k,)
     coefficients : float32 (m,), the plan's
     tables : fmix.make_tables(...)
+    spare : float32 (product.padded(H, W),); changed
     base : float, constant_part(layers, multiplied)
     multiplied : bool, merge="mul" rather than "sum"
     """
@@ -130,7 +134,7 @@ def merge_layers(
         if layer["method"] == MIXUP:
             continue
         into = mask if drawn == 0 else hole
-        fill_hole(into, layer, coefficients, tables)
+        fill_hole(into, layer, coefficients, tables, spare)
         if layer["window"] > 0:
             smooth(into, layer["window"])
         if drawn == 0:

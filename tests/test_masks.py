@@ -179,7 +179,7 @@ def test_fmix_hole(run, is_field, rng):
     layer["is_field"] = is_field
     coefficients = rng.standard_normal(200).astype(np.float32)
     hole = blank((height, width))
-    run(fill_fmix)(hole, layer[0], coefficients, make_tables(height, width, 3))
+    run(fill_fmix)(hole, layer[0], coefficients, make_tables(height, width, 3), blank(padded(height, width)))
     layer["method"] = METHODS.index("fmix")
     np.testing.assert_array_equal(hole, naive.hole_of(layer[0], coefficients, height, width))
 

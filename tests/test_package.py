@@ -116,7 +116,7 @@ def test_stages_do_not_import_each_other():
         "shared": set(),
         "sampling": {"compile", "config", "masks", "normals", "pairing", "plan"},
         "render": {"compile", "config", "gather", "masks", "output"},
-        "mixer": {"checks", "config", "gather", "labels", "plan", "render", "sampling"},
+        "mixer": {"checks", "config", "gather", "labels", "masks", "plan", "render", "sampling"},
         "views": {"epochs", "images", "randomness"},
         "epochs": {"checks"},
     }

@@ -206,7 +206,7 @@ def single_box(layers: np.ndarray, rows: int, columns: int) -> Any:
 
 
 @inlined
-def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any) -> None:
+def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any, spare: np.ndarray) -> None:
     """Fill `hole` with what `layer` says, not yet smoothed.
 
     Parameters
@@ -215,6 +215,7 @@ def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
     layer : a record of `plan.LAYER`
     coefficients : float32 (m,), the plan's
     tables : fmix.make_tables(...), made once a batch
+    spare : float32 (product.padded(H, W),); changed
     """
     method = layer["method"]
     if method == MIXUP:
@@ -225,7 +226,7 @@ def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
             layer["augmented"], layer["angle"], layer["shear"],
         )  # fmt: skip
     elif method == FMIX:
-        fill_fmix(hole, layer, coefficients, tables)
+        fill_fmix(hole, layer, coefficients, tables, spare)
     elif method == GRIDMIX:
         noise = coefficients[layer["start"] : layer["start"] + layer["rows"] * layer["columns"]]
         count = math.floor(layer["ratio"] * noise.size + layer["dither"])

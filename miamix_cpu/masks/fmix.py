@@ -135,7 +135,7 @@ def fill_waves(waves: np.ndarray, n: int) -> None:
 
 
 @inlined
-def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any) -> None:
+def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any, spare: np.ndarray) -> None:
     """Fill `hole` with 1 at the floor(ratio * H * W + dither) largest pixels of a field, 0 elsewhere.
 
     Parameters
@@ -144,6 +144,7 @@ def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
     layer : a record of `plan.LAYER`
     coefficients : float32 (m,), the plan's
     tables : make_tables(H, W, at least max(Ky, Kx))
+    spare : float32 (padded(H, W),); changed
     """
     size = hole.size
     count = min(size, math.floor(layer["ratio"] * size + layer["dither"]))
@@ -155,13 +156,12 @@ def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
     if layer["is_field"]:
         field = block
     else:
-        field = np.empty(padded(hole.shape[0], hole.shape[1]), np.float32)
         scaled = np.empty(block.size, np.float32)
         scale_noise(
             scaled, block, rows, columns, hole.shape[0], hole.shape[1], layer["decay"], layer["angle"], layer["shear"]
         )
-        synthesise(field, scaled, hole.shape[0], hole.shape[1], rows, columns, tables)
-        field = field[:size]
+        synthesise(spare, scaled, hole.shape[0], hole.shape[1], rows, columns, tables)
+        field = spare[:size]
     choose_largest(hole.reshape(size), field, count)
 
 

@@ -1,0 +1,103 @@
+"""What a training loop needs for mixed batches: the loss, the accuracy, and normalisation on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+#: Soft targets (N, C), or a pair: labels, partners' labels, and the weight of the former.
+Targets = torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def mixed_cross_entropy(logits: torch.Tensor, targets: Targets, *, reduction: str = "mean") -> torch.Tensor:
+    """Cross-entropy for either format of targets; both give the same number.
+
+    Parameters
+    ----------
+    logits : (N, C)
+    targets : (N, C), or with `targets="pair"` the triple (y_a, y_b, lam)
+        As the collator hands them out, on the device of `logits`.
+    reduction : "mean", "sum" or "none"
+
+    Examples
+    --------
+    >>> logits = torch.zeros(2, 4)
+    >>> pair = torch.tensor([0, 1]), torch.tensor([1, 1]), torch.tensor([0.25, 1.0])
+    >>> mixed_cross_entropy(logits, pair).item() == mixed_cross_entropy(logits, torch.eye(4)[:2]).item()
+    True
+    """
+    if isinstance(targets, torch.Tensor):
+        return F.cross_entropy(logits, targets, reduction=reduction)
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    y_a, y_b, lam = _pair(targets)
+    each = lam * F.cross_entropy(logits, y_a, reduction="none") + (1 - lam) * F.cross_entropy(
+        logits, y_b, reduction="none"
+    )
+    return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()
+
+
+def mixed_accuracy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Top-1 accuracy of a mixed batch: the mean weight that the targets give to the predicted class.
+
+    It is low by design, and not comparable with a test accuracy: a network that names the larger part of each image
+    and is never wrong reaches the mean of max(lam, 1 - lam) only, 3/4 for a uniform lam.
+
+    Parameters
+    ----------
+    logits : (N, C)
+    targets : as in `mixed_cross_entropy`
+
+    Returns
+    -------
+    () tensor in [0, 1]
+    """
+    predicted = logits.argmax(dim=1)
+
+    def right(labels: torch.Tensor) -> torch.Tensor:
+        return (predicted == labels).float() if labels.ndim == 1 else labels.gather(1, predicted[:, None])[:, 0]
+
+    if isinstance(targets, torch.Tensor):
+        return right(targets).mean()
+    y_a, y_b, lam = _pair(targets)
+    return (lam * right(y_a) + (1 - lam) * right(y_b)).mean()
+
+
+def normalize_on_device(
+    images: torch.Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """(images / 255 - mean) / std, where the images are: a quarter of the bytes travel, and the device has the time.
+
+    Parameters
+    ----------
+    images : uint8 (N, C, H, W), contiguous or channels_last, which is kept
+    mean, std : C floats, in units of [0, 1]
+    dtype : torch.dtype
+        Of the result; computed in float32.
+
+    Returns
+    -------
+    (N, C, H, W)
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise TypeError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
+    scale, shift = (torch.as_tensor(v, dtype=torch.float32, device=images.device) for v in (std, mean))
+    for name, values in (("mean", shift), ("std", scale)):
+        if values.shape != (images.shape[1],):
+            raise ValueError(
+                f"{name} must have {images.shape[1]} values, one a channel, got shape {tuple(values.shape)}"
+            )
+    if not (scale > 0).all():
+        raise ValueError(f"std must be above 0, got {tuple(std)}")
+    factor = 1 / (255 * scale)
+    return images.float().mul_(factor[:, None, None]).sub_((shift / scale)[:, None, None]).to(dtype)
+
+
+def _pair(targets: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    if not isinstance(targets, (tuple, list)) or len(targets) != 3:
+        raise TypeError(f"targets must be a tensor (N, C) or (y_a, y_b, lam), got {type(targets).__name__}")
+    y_a, y_b, lam = targets
+    return y_a, y_b, lam
