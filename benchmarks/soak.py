@@ -103,7 +103,7 @@ def main() -> int:
         figure = new_figure(figsize=(8, 3.5))
         for axis, values, what in zip(figure.subplots(1, 2), (speeds, memory), ("samples/s", "MiB"), strict=True):
             axis.plot(values)
-            axis.set(xlabel="twentieths of the run", ylabel=what, ylim=(0, None))
+            axis.set(xlabel="twentieths of the run", ylabel=what, ylim=(0, 1.1 * max(values)))
         figure.savefig(given.plot)
     failed = []
     if late - early > _MAY_GROW:
