@@ -1,6 +1,6 @@
 """No framework: `MiAMix` on NumPy arrays, in ten lines.
 
-    python examples/numpy_loop.py
+python examples/numpy_loop.py
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ from miamix_cpu import MiAMix
 
 
 def main() -> list[np.ndarray]:
+    """Two epochs; return what was measured of each batch."""
     digits = load_digits()
     images = (digits.images * 255 / 16).round().astype(np.uint8)
     mix, lams = MiAMix(num_classes=10), []

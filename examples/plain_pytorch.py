@@ -1,6 +1,6 @@
-"""Plain PyTorch on scikit-learn's digits: mixed training batches, a plain validation loader, bytes normalised on the device.
+"""Plain PyTorch on scikit-learn's digits: mixed training, plain validation, bytes normalised on the device.
 
-    python examples/plain_pytorch.py --epochs 20
+python examples/plain_pytorch.py --epochs 20
 """
 
 import argparse
@@ -21,6 +21,8 @@ MEAN, STD = (0.31,), (0.37,)
 
 
 def network() -> nn.Module:
+    """A small convolutional network for 8 x 8 pictures."""
+
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
@@ -29,6 +31,7 @@ def network() -> nn.Module:
 
 
 def main() -> float:
+    """Train; return the last test accuracy."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
@@ -52,7 +55,12 @@ def main() -> float:
     )
     workers = {"num_workers": options.workers, "persistent_workers": options.workers > 0}
     train_loader = DataLoader(
-        list(zip(training, training_labels, strict=True)), 64, shuffle=True, drop_last=True, collate_fn=collate, **workers
+        list(zip(training, training_labels, strict=True)),
+        64,
+        shuffle=True,
+        drop_last=True,
+        collate_fn=collate,
+        **workers,
     )
     test_loader = DataLoader(list(zip(test, test_labels, strict=True)), 256, collate_fn=collate.plain())
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from miamix_cpu import pairing
 from tests import naive
@@ -69,3 +70,13 @@ def test_the_numbers_hardly_ever_run_out(rng):
     partner = np.zeros(128, np.int64)
     enough = [pairing.draw_partners(partner, 0.1, rng.random(pairing.uniforms_for(128))) for _ in range(5000)]
     assert np.mean(enough) > 0.99
+
+
+def test_every_derangement_is_equally_likely(rng):
+    """All nine of four samples: cycles of four, and two pairs that swap."""
+    counts = {}
+    for _ in range(9000):
+        partner = tuple(draw_partners(4, 0.0, rng))
+        counts[partner] = counts.get(partner, 0) + 1
+    assert len(counts) == 9
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-4
