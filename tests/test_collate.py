@@ -133,7 +133,6 @@ def test_in_a_worker_the_batch_is_written_into_shared_memory(memory_format, monk
 
     monkeypatch.setattr(module, "get_worker_info", lambda: object())
     monkeypatch.setattr(MiAMixCollator, "_limit_opencv", lambda self: None)
-    monkeypatch.setattr("miamix_cpu.shared.get_worker_info", lambda: None)
     written = []
     mix_views = module.mix_views
     monkeypatch.setattr(

@@ -29,13 +29,13 @@ def copy_of_the_package(folder):
     return package
 
 
-def run(cache, package=None, **environment):
+def run(cache, package=None, *, prefix=(), **environment):
     """How many hashes, the warnings, and the cache hits of a fresh process; the one small entry stands for all."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **environment}
     if package is not None:
         environment["PYTHONPATH"] = str(package.parent)
     folder = Path(miamix_cpu.__file__).parents[1] if package is None else package.parent
-    command = [sys.executable, "-c", CODE]
+    command = [*prefix, sys.executable, "-c", CODE]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=folder)
     assert result.returncode == 0, result.stderr
     hashes, caught, hits = result.stdout.splitlines()
@@ -109,13 +109,31 @@ def test_another_cpus_cache_is_left_alone(tmp_path):
     assert run(tmp_path, **other)[::2] == (0, 1)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")
 def test_a_read_only_cache(tmp_path):
-    tmp_path.chmod(0o500)
+    """Read where something is in it, compiled in the process where nothing is."""
+    package = copy_of_the_package(tmp_path)
+    full, empty = tmp_path / "full", tmp_path / "empty"
+    empty.mkdir()
+    assert run(full, package)[::2] == (0, 0)
+    prefix = ()
+    if os.geteuid() == 0:  # who may write everywhere, unless told otherwise
+        prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+        if shutil.which("setpriv") is None:
+            pytest.skip("root can't be kept from writing without setpriv")
+    folders = [full, *(path for path in full.rglob("*") if path.is_dir()), empty]
+    for folder in folders:
+        folder.chmod(0o500)
     try:
-        assert run(tmp_path)[0] <= 1
+        assert run(full, package, prefix=prefix)[0] <= 1
+        shutil.rmtree(package / "__pycache__")
+        (package / "__pycache__").write_text("")  # nor beside the package
+        nowhere = str(package / "__pycache__" / "home")
+        warned, words, hits = run(empty, package, prefix=prefix, HOME=nowhere, XDG_CACHE_HOME=nowhere)
+        assert (warned, hits) == (1, 0)
+        assert "NUMBA_CACHE_DIR" in words
     finally:
-        tmp_path.chmod(0o700)
+        for folder in folders:
+            folder.chmod(0o700)
 
 
 def test_warmup_compiles_every_signature():

@@ -16,7 +16,7 @@ from miamix_cpu.masks.gmix import exp_minus, fill_gaussian
 from miamix_cpu.masks.gridmix import fill_gridmix
 from miamix_cpu.masks.mixup import fill_mixup
 from miamix_cpu.masks.product import multiply_small, padded
-from miamix_cpu.masks.threshold import choose_largest, find_threshold
+from miamix_cpu.masks.threshold import choose_largest, extremes, find_threshold
 from miamix_cpu.plan import LAYER
 from tests import naive
 
@@ -182,6 +182,13 @@ def test_fmix_hole(run, is_field, rng):
     run(fill_fmix)(hole, layer[0], coefficients, make_tables(height, width, 3), blank(padded(height, width)))
     layer["method"] = METHODS.index("fmix")
     np.testing.assert_array_equal(hole, naive.hole_of(layer[0], coefficients, height, width))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=60))
+def test_extremes(values):
+    for run in (extremes.py_func, extremes):
+        least, greatest = run(np.array(values, dtype=np.float32))
+        assert (least, greatest) == (min(values), max(values))
 
 
 @given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=60), st.data())

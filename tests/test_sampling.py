@@ -139,6 +139,8 @@ def test_extreme_alpha_gives_ratios(alpha):
     assert np.isfinite(ratios).all()
     assert ratios.min() >= 0
     assert ratios.sum(axis=1).max() <= 1 + 1e-12
+    mixed = draw_ratios(np.random.default_rng(1).integers(1, 4, size=5000), alpha, np.random.default_rng(0))
+    assert np.isfinite(mixed).all()  # where some samples have fewer layers than others
     if alpha < 1:  # all or nothing; a half of the samples nothing
         assert abs((ratios.sum(axis=1) > 0.5).mean() - 0.5) < 0.05
 
