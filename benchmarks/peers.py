@@ -6,14 +6,11 @@ A case takes samples in the layout that is native to it and returns (images, tar
 from __future__ import annotations
 
 import importlib.util
-import re
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +18,7 @@ import torch
 from torch.utils.data import default_collate
 
 from benchmarks.plain import PlainMiAMix
+from benchmarks.torchvision_wheel import import_torchvision
 from miamix_cpu import MiAMixCollator, MiAMixConfig
 from miamix_cpu.config import METHODS
 
@@ -86,26 +84,6 @@ def timm_cases(num_classes: int) -> list[Case]:
 
         cases.append(Case(f"timm Mixup {mode} after default_collate", "tensor", run))
     return cases
-
-
-def import_torchvision() -> ModuleType:
-    """torchvision, with the operators that its wheel lacks beside a CPU build of torch declared but not defined."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for _ in range(40):
-        try:
-            import torchvision
-
-            # The library must outlive the import.
-            torchvision._declared_for_benchmark = library  # type: ignore[attr-defined]
-            return torchvision
-        except RuntimeError as error:
-            missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
-            if missing is None:
-                raise ImportError(f"torchvision: {error}") from error
-            library.define(f"{missing[1]}(Tensor a) -> Tensor")
-            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-                del sys.modules[name]
-    raise ImportError("torchvision lacks too many operators")
 
 
 def torchvision_cases(num_classes: int) -> list[Case]:
