@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from miamix_cpu.config import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMixConfig
 
 if TYPE_CHECKING:
+    from miamix_cpu.batch import MiAMixBatch
     from miamix_cpu.collate import MiAMixCollator
     from miamix_cpu.environment import check_environment
     from miamix_cpu.epochs import EpochSampler, Indexed, MixSchedule
@@ -30,6 +31,7 @@ __all__ = [
     "GridMixOptions",
     "Indexed",
     "MiAMix",
+    "MiAMixBatch",
     "MiAMixCollator",
     "MiAMixConfig",
     "MixPlan",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "MiAMixBatch": "batch",
     "MiAMixCollator": "collate",
     "EpochSampler": "epochs",
     "Indexed": "epochs",

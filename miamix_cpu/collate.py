@@ -5,34 +5,26 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch.utils.data import default_collate, get_worker_info
 
-from miamix_cpu.checks import check_choice, check_integer
+from miamix_cpu.checks import check_integer
 from miamix_cpu.config import MiAMixConfig
-from miamix_cpu.epochs import MixSchedule, probability_of
-from miamix_cpu.fingerprint import hash_gathered, hash_images
-from miamix_cpu.gather import Gathered
-from miamix_cpu.images import LAYOUTS, Images, read_images
-from miamix_cpu.labels import read_labels, soft_targets
-from miamix_cpu.mixer import MiAMix, MixedBatch, check_dtype, mix_views, normalisation
+from miamix_cpu.epochs import MixSchedule
+from miamix_cpu.keyed import KeyedMixer, Prepared
+from miamix_cpu.labels import soft_targets
+from miamix_cpu.mixer import MixedBatch, check_dtype, mix_views, normalisation
 from miamix_cpu.plan import MixPlan
-from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, stream
 from miamix_cpu.samples import Samples, read_samples
-from miamix_cpu.sampling import draw_plan
 from miamix_cpu.shared import EpochState
-from miamix_cpu.views import Transform
 
 _ALIGNMENT, _LARGE = 64, 1 << 22  # bytes, as torch aligns memory and as NumPy asks for huge pages
-_MASKS_KEY = "masks"
 
 
-class MiAMixCollator:
+class MiAMixCollator(KeyedMixer):
     """A `collate_fn` that mixes: samples in, `(images, targets)` out.
 
     Parameters
@@ -82,6 +74,8 @@ class MiAMixCollator:
     (torch.Size([4, 3, 32, 32]), torch.Size([4, 10]))
     """
 
+    dtype: str
+
     def __init__(
         self,
         num_classes: int,
@@ -104,36 +98,28 @@ class MiAMixCollator:
         return_batch: bool = False,
         opencv_threads: int | None = 0,
     ) -> None:
-        check_choice("layout", layout, LAYOUTS)
-        check_choice("memory_format", memory_format, ("channels_first", "channels_last"))
-        if schedule is not None and not isinstance(schedule, MixSchedule):
-            raise TypeError(f"schedule must be a MixSchedule, got {schedule!r}")
-        self.dtype = check_dtype(dtype, ("float32", "uint8", "float16", "bfloat16"))
-        # The options that both share are checked there.
-        mixer = MiAMix(
+        dtype = check_dtype(dtype, ("float32", "uint8", "float16", "bfloat16"))
+        super().__init__(
             num_classes,
             config,
-            dtype=self.dtype if self.dtype == "uint8" else "float32",
+            transform=transform,
+            seed=torch.initial_seed() if seed is None else seed,
+            dtype="uint8" if dtype == "uint8" else "float32",  # others are cast from it
             mean=mean,
             std=std,
+            layout=layout,
+            memory_format=memory_format,
             targets=targets,
             label_smoothing=label_smoothing,
+            keys=keys,
+            out_keys=out_keys,
+            index_key=index_key,
+            schedule=schedule,
             return_masks=return_masks,
         )
-        self.num_classes, self.config = mixer.num_classes, mixer.config
-        self.mean, self.std = mixer.mean, mixer.std
-        self.targets, self.label_smoothing = mixer.targets, mixer.label_smoothing
-        self.return_masks = mixer.return_masks
-        self.seed = torch.initial_seed() if seed is None else check_integer("seed", seed)
-        self.layout = layout
-        self.memory_format = memory_format
-        self.keys = _check_keys("keys", keys)
-        self.out_keys = self.keys if out_keys is None else _check_keys("out_keys", out_keys)
-        self.index_key = index_key
-        self.schedule = schedule
+        self.dtype = dtype
         self.return_batch = bool(return_batch)
         self.opencv_threads = opencv_threads
-        self._transform = None if transform is None else Transform(transform)
         self._state = EpochState()
         self._local = threading.local()
 
@@ -142,14 +128,6 @@ class MiAMixCollator:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _local=threading.local())
-
-    def __repr__(self) -> str:
-        return f"MiAMixCollator(num_classes={self.num_classes}, config={self.config!r}, seed={self.seed})"
-
-    @property
-    def transform(self) -> Callable[..., Any] | None:
-        """The caller's transform, as given."""
-        return None if self._transform is None else self._transform.transform
 
     @property
     def epoch(self) -> int:
@@ -163,7 +141,7 @@ class MiAMixCollator:
         """
         self._state.set(check_integer("epoch", epoch, low=0))
 
-    def plain(self, transform: Callable[..., Any] | None = None) -> MiAMixCollator:
+    def plain(self, transform: Callable[..., Any] | None = None) -> Self:
         """The unmixed twin, for evaluation: the same formats, one-hot targets without smoothing.
 
         Parameters
@@ -171,12 +149,8 @@ class MiAMixCollator:
         transform : callable, optional
             The evaluation's transform; the training's is not applied.
         """
-        twin = MiAMixCollator.__new__(MiAMixCollator)
-        twin.__setstate__(self.__getstate__())
-        twin._transform = None if transform is None else Transform(transform)
+        twin = super().plain(transform)
         twin._state = EpochState()
-        twin.schedule = MixSchedule(probability=0.0)
-        twin.label_smoothing = 0.0
         return twin
 
     def __call__(self, samples: Sequence[Any]) -> Any:
@@ -211,167 +185,58 @@ class MiAMixCollator:
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
-        return self._make(samples, replayed, self._state.begin())
-
-    def _make(self, samples: Sequence[Any], replayed: MixPlan | None, epoch: int) -> Any:
+        epoch = self._state.begin()
         parts = read_samples(samples, self.keys, self.index_key)
-        epoch = epoch if parts.epoch is None else parts.epoch
-        labels = read_labels(parts.labels, self.num_classes)
-        raw = self._raw(parts)
-        key: bytes | None
-        if replayed is None:
-            key = self._key(parts, raw, labels, epoch)
-            plan_of = partial(self._draw, key, epoch)
-        else:
-            replayed.check()
-            key = replayed.key
-            plan_of = partial(_fitting, replayed)
-        first, second_of = self._first(parts, raw, key)
-        height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
-        plan = plan_of(len(samples), height, width)
-        return self._render(plan, first, self._second(plan, first, second_of), labels, parts)
+        if self._transform is not None:
+            self._limit_opencv()
+        return self._render(self._prepare(parts, replayed, epoch), parts)
 
-    def _raw(self, parts: Samples) -> tuple[Images | None, Images | None]:
-        """The samples' own images and second views as arrays, as far as anything needs them."""
-        transform = self._transform
-        if transform is not None and not transform.takes_arrays and parts.indices is not None:
-            return None, None
+    def _remember(self, key: bytes) -> None:
+        self._state.remember(key)
 
-        def read(images: list[Any], which: str) -> Images:
-            name = "image" if parts.seconds is None else f"{which} view"
-            return read_images(images, self.layout, lambda i: f"{name} of sample {i}", raw=transform is not None)
+    def _warn_unmixed(self, words: str) -> None:
+        self._state.warn(3, words)
 
-        return read(parts.images, "first"), None if parts.seconds is None else read(parts.seconds, "second")
-
-    def _draw(self, key: bytes, epoch: int, n: int, height: int, width: int) -> MixPlan:
-        probability = probability_of(self.schedule, epoch)
-        if probability > 0:
-            self._state.remember(key)
-        return draw_plan(self.config, n, height, width, stream(key, PLAN), probability=probability, key=key)
-
-    def _key(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray, epoch: int) -> bytes:
-        """The batch's key: a digest of seed, epoch, labels, and indices or images."""
-        hashed = [b"%d" % len(labels), labels.dtype.str.encode(), labels.tobytes()]
-        if parts.indices is not None:
-            hashed.append(b"indices")
-            hashed += [index_bytes(index, i) for i, index in enumerate(parts.indices)]
-            return batch_key(self.seed, epoch, hashed)
-        for images in raw:
-            if images is not None and images.alike:
-                hashed.append(repr((images.arrays[0].shape, images.arrays[0].dtype.str)).encode())
-                hashed.append(hash_gathered(images.gathered, planar=images.planar).tobytes())
-            elif images is not None:
-                hashed += [repr((image.shape, image.dtype.str)).encode() for image in images.arrays]
-                hashed.append(hash_images(images.arrays, planar=images.planar).tobytes())
-        return batch_key(self.seed, epoch, hashed)
-
-    def _first(
-        self, parts: Samples, raw: tuple[Images | None, Images | None], key: bytes | None
-    ) -> tuple[Images, Callable[[list[int]], Images] | None]:
-        """First views of all samples, and how second ones of some are had, if they can be."""
-        held, seconds = raw
-        transform = self._transform
-        if transform is None and held is not None:
-            if seconds is None:
-                return held, None
-            return held, lambda needed: replace(seconds, arrays=[seconds.arrays[i] for i in needed])
-        if parts.seconds is not None:
-            raise ValueError("samples hold pairs of views already: drop the transform, or the pairs")
-        if transform is None or key is None:
-            raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
-        self._limit_opencv()
-        rng = stream(key, VIEWS)
-        # Albumentations says itself what its results are; other callables' are what `layout` says.
-        layout = "auto" if transform.takes_arrays else self.layout
-
-        def make(indices: Sequence[int], which: str) -> Images:
-            images, planar = parts.images, False
-            if transform.takes_arrays and held is not None:
-                images, planar = held.arrays, held.planar
-            views = transform.make(images, planar, indices, rng, lambda i: f"the {which} view of sample {i}")
-            return read_images(views, layout, lambda v: f"the transform's {which} view of sample {indices[v]}")
-
-        return make(range(len(parts.images)), "first"), lambda needed: make(needed, "second")
-
-    def _second(self, plan: MixPlan, first: Images, second_of: Callable[[list[int]], Images] | None) -> Gathered:
-        """Second views by sample; where none is needed the first one stands in."""
-        needed = np.flatnonzero(plan.needs_second_view).tolist()
-        if plan.second_view == "shared" or not needed:
-            return first.gathered
-        if second_of is None:
-            if self.config.p_self > 0:
-                self._state.warn(
-                    3,
-                    f"p_self={self.config.p_self} but there is neither a transform nor a pair of views: samples that "
-                    "are mixed with themselves come out unmixed",
-                )
-            return first.gathered
-        made = second_of(needed)
-        example, other = first.arrays[0], made.arrays[0]
-        if (example.shape, example.dtype, first.planar) != (other.shape, other.dtype, made.planar):
-            raise ValueError(
-                f"second view of sample {needed[0]} is {other.dtype} {other.shape}, first view of sample 0 is "
-                f"{example.dtype} {example.shape}: both must be alike"
-            )
-        addresses = first.gathered.addresses.copy()
-        addresses[needed] = made.gathered.addresses
-        return made.gathered._replace(addresses=addresses)
-
-    def _render(self, plan: MixPlan, first: Images, second: Gathered, labels: np.ndarray, parts: Samples) -> Any:
-        n, example = len(plan), first.arrays[0]
-        channels = 1 if example.ndim == 2 else example.shape[0 if first.planar else 2]
+    def _render(self, prepared: Prepared, parts: Samples) -> Any:
+        plan, first, labels = prepared.plan, prepared.first, prepared.labels
         rendered = "uint8" if self.dtype == "uint8" else "float32"
-        scale, bias = normalisation(example.dtype, rendered, channels, self.mean, self.std)
-        shape = (n, plan.height, plan.width, channels)
-        planar_out = self.memory_format == "channels_first"
-        if planar_out:
-            shape = (n, channels, plan.height, plan.width)
+        scale, bias = normalisation(first.arrays[0].dtype, rendered, prepared.channels, self.mean, self.std)
+        shape = prepared.shape(self.memory_format)
         images = _empty(shape, getattr(torch, self.dtype))
         buffer = images if rendered == self.dtype else self._buffer(shape)
-        masks = _empty((n if self.return_masks else 0, plan.height, plan.width), torch.float32)
+        masks = _empty((len(plan) if self.return_masks else 0, plan.height, plan.width), torch.float32)
         lam = mix_views(
             plan,
             first.gathered,
-            second,
+            prepared.second,
             buffer.numpy(),
             masks.numpy(),
             scale,
             bias,
             planar_in=first.planar,
-            planar_out=planar_out,
+            planar_out=self.memory_format == "channels_first",
         )
         if buffer is not images:
             images.copy_(buffer)
-        if not planar_out:
+        if self.memory_format == "channels_last":
             images = images.permute(0, 3, 1, 2)
         if self.targets == "soft":
-            targets: Any = _empty((n, self.num_classes), torch.float32)
+            targets: Any = _empty((len(plan), self.num_classes), torch.float32)
             soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets.numpy())
         else:
             targets = tuple(torch.from_numpy(part) for part in (labels.copy(), labels[plan.partner], lam))
-        return self._pack(plan, images, targets, lam, masks if self.return_masks else None, parts)
-
-    def _pack(self, plan: MixPlan, images: Any, targets: Any, lam: np.ndarray, masks: Any, parts: Samples) -> Any:
         extras = {key: default_collate(values) for key, values in parts.extras.items()}
-        if self.return_batch:
-            return MixedBatch(
-                images=images,
-                targets=targets,
-                lam=torch.from_numpy(lam),
-                partner=torch.from_numpy(plan.partner),
-                plan=plan,
-                masks=masks,
-                extras=extras,
-            )
-        if parts.is_dict:
-            mixed = {self.out_keys[0]: images, self.out_keys[1]: targets}
-            if masks is not None:
-                mixed[_MASKS_KEY] = masks
-            taken = [key for key in extras if key in mixed]
-            if taken:
-                raise ValueError(f"samples hold the key {taken[0]!r}, which the result needs for itself; rename it")
-            return {**mixed, **extras}
-        return (images, targets, *(() if masks is None else (masks,)), *extras.values())
+        if not self.return_batch:
+            return self._packed(images, targets, masks if self.return_masks else None, extras, parts.is_dict)
+        return MixedBatch(
+            images=images,
+            targets=targets,
+            lam=torch.from_numpy(lam),
+            partner=torch.from_numpy(plan.partner),
+            plan=plan,
+            masks=masks if self.return_masks else None,
+            extras=extras,
+        )
 
     def _buffer(self, shape: tuple[int, ...]) -> torch.Tensor:
         """A float32 buffer for this thread, used again batch after batch."""
@@ -391,15 +256,6 @@ class MiAMixCollator:
         cv2.setNumThreads(self.opencv_threads)
 
 
-def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:
-    """`plan`, if it is for `n` images of this size."""
-    if (len(plan), plan.height, plan.width) != (n, height, width):
-        raise ValueError(
-            f"the plan is for {len(plan)} images of {plan.height} x {plan.width} pixels, got {n} of {height} x {width}"
-        )
-    return plan
-
-
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """An uninitialised tensor; in a worker in shared memory, so that it travels to the parent without a copy."""
     size = math.prod(shape) * dtype.itemsize
@@ -414,11 +270,3 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     empty = torch.empty(0, dtype=dtype)
     storage = empty.untyped_storage()._new_shared(size)  # type: ignore[no-untyped-call]
     return empty.set_(storage).view(shape)
-
-
-def _check_keys(name: str, keys: Any) -> tuple[str, str]:
-    if not isinstance(keys, (tuple, list)) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
-        raise TypeError(f"{name} must be a pair of names (image, label), got {keys!r}")
-    if keys[0] == keys[1]:
-        raise ValueError(f"{name} must be two different names, got {keys!r}")
-    return keys[0], keys[1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from miamix_cpu.epochs import IndexedSample
 
@@ -15,8 +17,8 @@ class Samples:
 
     images: list[Any]  # first views where `seconds` holds second ones
     seconds: list[Any] | None
-    labels: list[Any]
-    extras: dict[Any, list[Any]]  # by key, or by position in tuples
+    labels: Any  # a list, or a column
+    extras: dict[Any, Any]  # lists or columns, by key, or by position in tuples
     is_dict: bool
     epoch: int | None  # that travelled with the samples (`Indexed`)
     indices: list[Any] | None  # that identify the samples
@@ -65,6 +67,38 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
                 raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
         images, seconds = [first for first, _ in images], [second for _, second in images]
     return Samples(images, seconds, labels, extras, is_dict, epoch, indices)
+
+
+def read_columns(batch: Mapping[str, Any], keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
+    """Take a batch of columns apart.
+
+    Parameters
+    ----------
+    batch : dict of N values each, arrays or lists
+    keys, index_key : as in `read_samples`
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the column that is missing, is no column, or has another length.
+    """
+    for key in (*keys, *(() if index_key is None else (index_key,))):
+        if key not in batch:
+            raise ValueError(f"the batch has no {key!r}, it has {', '.join(map(repr, batch))}; see `keys`, `index_key`")
+    columns: dict[Any, Any] = {
+        key: column if isinstance(column, list) else np.asarray(column) for key, column in batch.items()
+    }
+    for key, column in columns.items():
+        if isinstance(column, np.ndarray) and column.ndim == 0:
+            raise TypeError(f"{key!r} must be a column of values, got {batch[key]!r}")
+        if len(column) != len(columns[keys[0]]):
+            raise ValueError(f"{key!r} has {len(column)} values, {keys[0]!r} has {len(columns[keys[0]])}")
+    images, labels = list(columns[keys[0]]), columns[keys[1]]
+    if not images:
+        raise ValueError("the batch must hold at least one sample, got empty columns")
+    indices = None if index_key is None else list(columns[index_key])
+    extras = {key: batch[key] for key in batch if key not in keys}
+    return Samples(images, None, labels, extras, True, None, indices)
 
 
 def _read_tuples(samples: Sequence[Any]) -> tuple[list[Any], list[Any], dict[Any, list[Any]]]:

@@ -1,0 +1,267 @@
+"""What the collator and its NumPy counterpart share: a batch keyed by its content, its plan and its two views."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+
+from miamix_cpu.checks import check_choice, check_integer
+from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.epochs import MixSchedule, probability_of
+from miamix_cpu.fingerprint import hash_gathered, hash_images
+from miamix_cpu.gather import Gathered
+from miamix_cpu.images import LAYOUTS, Images, read_images
+from miamix_cpu.labels import read_labels
+from miamix_cpu.mixer import MiAMix
+from miamix_cpu.plan import MixPlan
+from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, stream
+from miamix_cpu.samples import Samples
+from miamix_cpu.sampling import draw_plan
+from miamix_cpu.views import Transform
+
+_MASKS_KEY = "masks"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that rendering a batch needs."""
+
+    plan: MixPlan
+    first: Images
+    second: Gathered  # by sample; only those of `plan.needs_second_view` are read
+    labels: np.ndarray
+
+    @property
+    def channels(self) -> int:
+        """C of the views."""
+        example = self.first.arrays[0]
+        return 1 if example.ndim == 2 else example.shape[0 if self.first.planar else 2]
+
+    def shape(self, memory_format: str) -> tuple[int, ...]:
+        """Of the mixed images in memory: (N, C, H, W) or (N, H, W, C)."""
+        n, height, width = len(self.plan), self.plan.height, self.plan.width
+        if memory_format == "channels_first":
+            return n, self.channels, height, width
+        return n, height, width, self.channels
+
+
+class KeyedMixer:
+    """Draws the plan and the views of a batch on streams that (seed, epoch, samples) give.
+
+    Parameters
+    ----------
+    As in `MiAMixCollator`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        config: MiAMixConfig | None,
+        *,
+        transform: Callable[..., Any] | None,
+        seed: int,
+        dtype: Any,
+        mean: Any,
+        std: Any,
+        layout: str,
+        memory_format: str,
+        targets: str,
+        label_smoothing: float,
+        keys: tuple[str, str],
+        out_keys: tuple[str, str] | None,
+        index_key: str | int | None,
+        schedule: MixSchedule | None,
+        return_masks: bool,
+    ) -> None:
+        check_choice("layout", layout, LAYOUTS)
+        check_choice("memory_format", memory_format, ("channels_first", "channels_last"))
+        if schedule is not None and not isinstance(schedule, MixSchedule):
+            raise TypeError(f"schedule must be a MixSchedule, got {schedule!r}")
+        # The options that both share are checked there.
+        mixer = MiAMix(
+            num_classes,
+            config,
+            dtype=dtype,
+            mean=mean,
+            std=std,
+            targets=targets,
+            label_smoothing=label_smoothing,
+            return_masks=return_masks,
+        )
+        self.num_classes, self.config = mixer.num_classes, mixer.config
+        self.dtype, self.mean, self.std = mixer.dtype, mixer.mean, mixer.std
+        self.targets, self.label_smoothing = mixer.targets, mixer.label_smoothing
+        self.return_masks = mixer.return_masks
+        self.seed = check_integer("seed", seed)
+        self.layout = layout
+        self.memory_format = memory_format
+        self.keys = _check_keys("keys", keys)
+        self.out_keys = self.keys if out_keys is None else _check_keys("out_keys", out_keys)
+        self.index_key = index_key
+        self.schedule = schedule
+        self._transform = None if transform is None else Transform(transform)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_classes={self.num_classes}, config={self.config!r}, seed={self.seed})"
+
+    @property
+    def transform(self) -> Callable[..., Any] | None:
+        """The caller's transform, as given."""
+        return None if self._transform is None else self._transform.transform
+
+    def plain(self, transform: Callable[..., Any] | None = None) -> Self:
+        """The unmixed twin, for evaluation: the same formats, one-hot targets without smoothing.
+
+        Parameters
+        ----------
+        transform : callable, optional
+            The evaluation's transform; the training's is not applied.
+        """
+        twin = copy.copy(self)
+        twin._transform = None if transform is None else Transform(transform)
+        twin.schedule = MixSchedule(probability=0.0)
+        twin.label_smoothing = 0.0
+        return twin
+
+    def _remember(self, key: bytes) -> None:
+        """A batch of this key is about to be mixed."""
+
+    def _warn_unmixed(self, words: str) -> None:
+        """Say once that self-pairs come out unmixed."""
+        raise NotImplementedError
+
+    def _prepare(self, parts: Samples, replayed: MixPlan | None, epoch: int) -> Prepared:
+        """Everything before rendering, with a plan drawn from the batch's key, or with `replayed`."""
+        epoch = epoch if parts.epoch is None else parts.epoch
+        labels = read_labels(parts.labels, self.num_classes)
+        raw = self._raw(parts)
+        key: bytes | None
+        if replayed is None:
+            key = self._key(parts, raw, labels, epoch)
+            plan_of = partial(self._draw, key, epoch)
+        else:
+            replayed.check()
+            key = replayed.key
+            plan_of = partial(_fitting, replayed)
+        first, second_of = self._first(parts, raw, key)
+        height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
+        plan = plan_of(len(parts.images), height, width)
+        return Prepared(plan, first, self._second(plan, first, second_of), labels)
+
+    def _packed(self, images: Any, targets: Any, masks: Any, extras: dict[Any, Any], is_dict: bool) -> Any:
+        """The result in the samples' form."""
+        if not is_dict:
+            return (images, targets, *(() if masks is None else (masks,)), *extras.values())
+        mixed = {self.out_keys[0]: images, self.out_keys[1]: targets}
+        if masks is not None:
+            mixed[_MASKS_KEY] = masks
+        taken = [key for key in extras if key in mixed]
+        if taken:
+            raise ValueError(f"samples hold the key {taken[0]!r}, which the result needs for itself; rename it")
+        return {**mixed, **extras}
+
+    def _raw(self, parts: Samples) -> tuple[Images | None, Images | None]:
+        """The samples' own images and second views as arrays, as far as anything needs them."""
+        transform = self._transform
+        if transform is not None and not transform.takes_arrays and parts.indices is not None:
+            return None, None
+
+        def read(images: list[Any], which: str) -> Images:
+            name = "image" if parts.seconds is None else f"{which} view"
+            return read_images(images, self.layout, lambda i: f"{name} of sample {i}", raw=transform is not None)
+
+        return read(parts.images, "first"), None if parts.seconds is None else read(parts.seconds, "second")
+
+    def _draw(self, key: bytes, epoch: int, n: int, height: int, width: int) -> MixPlan:
+        probability = probability_of(self.schedule, epoch)
+        if probability > 0:
+            self._remember(key)
+        return draw_plan(self.config, n, height, width, stream(key, PLAN), probability=probability, key=key)
+
+    def _key(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray, epoch: int) -> bytes:
+        """The batch's key: a digest of seed, epoch, labels, and indices or images."""
+        hashed = [b"%d" % len(labels), labels.dtype.str.encode(), labels.tobytes()]
+        if parts.indices is not None:
+            hashed.append(b"indices")
+            hashed += [index_bytes(index, i) for i, index in enumerate(parts.indices)]
+            return batch_key(self.seed, epoch, hashed)
+        for images in raw:
+            if images is not None and images.alike:
+                hashed.append(repr((images.arrays[0].shape, images.arrays[0].dtype.str)).encode())
+                hashed.append(hash_gathered(images.gathered, planar=images.planar).tobytes())
+            elif images is not None:
+                hashed += [repr((image.shape, image.dtype.str)).encode() for image in images.arrays]
+                hashed.append(hash_images(images.arrays, planar=images.planar).tobytes())
+        return batch_key(self.seed, epoch, hashed)
+
+    def _first(
+        self, parts: Samples, raw: tuple[Images | None, Images | None], key: bytes | None
+    ) -> tuple[Images, Callable[[list[int]], Images] | None]:
+        """First views of all samples, and how second ones of some are had, if they can be."""
+        held, seconds = raw
+        transform = self._transform
+        if transform is None and held is not None:
+            if seconds is None:
+                return held, None
+            return held, lambda needed: replace(seconds, arrays=[seconds.arrays[i] for i in needed])
+        if parts.seconds is not None:
+            raise ValueError("samples hold pairs of views already: drop the transform, or the pairs")
+        if transform is None or key is None:
+            raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
+        rng = stream(key, VIEWS)
+        # Albumentations says itself what its results are; other callables' are what `layout` says.
+        layout = "auto" if transform.takes_arrays else self.layout
+
+        def make(indices: Sequence[int], which: str) -> Images:
+            images, planar = parts.images, False
+            if transform.takes_arrays and held is not None:
+                images, planar = held.arrays, held.planar
+            views = transform.make(images, planar, indices, rng, lambda i: f"the {which} view of sample {i}")
+            return read_images(views, layout, lambda v: f"the transform's {which} view of sample {indices[v]}")
+
+        return make(range(len(parts.images)), "first"), lambda needed: make(needed, "second")
+
+    def _second(self, plan: MixPlan, first: Images, second_of: Callable[[list[int]], Images] | None) -> Gathered:
+        """Second views by sample; where none is needed the first one stands in."""
+        needed = np.flatnonzero(plan.needs_second_view).tolist()
+        if plan.second_view == "shared" or not needed:
+            return first.gathered
+        if second_of is None:
+            if self.config.p_self > 0:
+                self._warn_unmixed(
+                    f"p_self={self.config.p_self} but there is neither a transform nor a pair of views: samples that "
+                    "are mixed with themselves come out unmixed"
+                )
+            return first.gathered
+        made = second_of(needed)
+        example, other = first.arrays[0], made.arrays[0]
+        if (example.shape, example.dtype, first.planar) != (other.shape, other.dtype, made.planar):
+            raise ValueError(
+                f"second view of sample {needed[0]} is {other.dtype} {other.shape}, first view of sample 0 is "
+                f"{example.dtype} {example.shape}: both must be alike"
+            )
+        addresses = first.gathered.addresses.copy()
+        addresses[needed] = made.gathered.addresses
+        return made.gathered._replace(addresses=addresses)
+
+
+def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:
+    """`plan`, if it is for `n` images of this size."""
+    if (len(plan), plan.height, plan.width) != (n, height, width):
+        raise ValueError(
+            f"the plan is for {len(plan)} images of {plan.height} x {plan.width} pixels, got {n} of {height} x {width}"
+        )
+    return plan
+
+
+def _check_keys(name: str, keys: Any) -> tuple[str, str]:
+    if not isinstance(keys, (tuple, list)) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
+        raise TypeError(f"{name} must be a pair of names (image, label), got {keys!r}")
+    if keys[0] == keys[1]:
+        raise ValueError(f"{name} must be two different names, got {keys!r}")
+    return keys[0], keys[1]
