@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,15 +32,32 @@ def in_shared_memory():
     )
 
 
+KILLED = """
+import gc, multiprocessing, os, signal
+from torch.utils.data import DataLoader
+from tests.test_failures import collator
+from tests.transforms import Numbers
+collate = collator()
+loader = DataLoader(Numbers(200), 4, num_workers=2, collate_fn=collate, multiprocessing_context="fork")
+try:
+    for i, _ in enumerate(loader):
+        if i == 1:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+except RuntimeError as error:
+    # torch goes on to raise wherever the next child's end finds the dead worker still registered.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    print(error)
+gc.collect()
+collate.set_epoch(1)
+print("next epoch:", sum(1 for _ in loader))
+"""
+
+
 def test_a_killed_worker_is_told_and_the_next_epoch_works():
-    collate = collator()
-    loader = DataLoader(Numbers(200), 4, num_workers=2, collate_fn=collate, multiprocessing_context="fork")
-    with pytest.raises(RuntimeError, match=r"worker.*(killed by signal|exited unexpectedly)"):
-        for i, _ in enumerate(loader):
-            if i == 1:
-                os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-    collate.set_epoch(1)
-    assert sum(1 for _ in loader) == 50
+    result = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    told, *_, after = result.stdout.splitlines()
+    assert re.search(r"worker.*(killed by signal|exited unexpectedly)", told)
+    assert after == "next epoch: 50"
 
 
 @pytest.mark.parametrize("persistent", [False, True])
