@@ -80,9 +80,9 @@ class OnlyFills:
     def __call__(self, samples: list[Any]) -> Any:
         import torch
 
-        from miamix_cpu.collate import _empty
+        from miamix_cpu.transport import empty
 
-        images = _empty((len(samples), *self.shape), torch.uint8)
+        images = empty((len(samples), *self.shape), torch.uint8)
         images.fill_(1)
         return images, torch.zeros(len(samples))
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch.utils.data import default_collate, get_worker_info
 
@@ -20,8 +19,7 @@ from miamix_cpu.mixer import MixedBatch, check_dtype, mix_views, normalisation
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.samples import Samples, read_samples
 from miamix_cpu.shared import EpochState
-
-_ALIGNMENT, _LARGE = 64, 1 << 22  # bytes, as torch aligns memory and as NumPy asks for huge pages
+from miamix_cpu.transport import empty, from_array
 
 
 class MiAMixCollator(KeyedMixer):
@@ -202,9 +200,9 @@ class MiAMixCollator(KeyedMixer):
         rendered = "uint8" if self.dtype == "uint8" else "float32"
         scale, bias = normalisation(first.arrays[0].dtype, rendered, prepared.channels, self.mean, self.std)
         shape = prepared.shape(self.memory_format)
-        images = _empty(shape, getattr(torch, self.dtype))
+        images = empty(shape, getattr(torch, self.dtype))
         buffer = images if rendered == self.dtype else self._buffer(shape)
-        masks = _empty((len(plan) if self.return_masks else 0, plan.height, plan.width), torch.float32)
+        masks = empty((len(plan) if self.return_masks else 0, plan.height, plan.width), torch.float32)
         lam = mix_views(
             plan,
             first.gathered,
@@ -221,18 +219,18 @@ class MiAMixCollator(KeyedMixer):
         if self.memory_format == "channels_last":
             images = images.permute(0, 3, 1, 2)
         if self.targets == "soft":
-            targets: Any = _empty((len(plan), self.num_classes), torch.float32)
+            targets: Any = empty((len(plan), self.num_classes), torch.float32)
             soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets.numpy())
         else:
-            targets = tuple(torch.from_numpy(part) for part in (labels.copy(), labels[plan.partner], lam))
+            targets = tuple(from_array(part) for part in (labels.copy(), labels[plan.partner], lam))
         extras = {key: default_collate(values) for key, values in parts.extras.items()}
         if not self.return_batch:
             return self._packed(images, targets, masks if self.return_masks else None, extras, parts.is_dict)
         return MixedBatch(
             images=images,
             targets=targets,
-            lam=torch.from_numpy(lam),
-            partner=torch.from_numpy(plan.partner),
+            lam=from_array(lam),
+            partner=from_array(plan.partner),
             plan=plan,
             masks=masks if self.return_masks else None,
             extras=extras,
@@ -254,19 +252,3 @@ class MiAMixCollator(KeyedMixer):
         except ImportError:
             return
         cv2.setNumThreads(self.opencv_threads)
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """An uninitialised tensor; in a worker in shared memory, so that it travels to the parent without a copy."""
-    size = math.prod(shape) * dtype.itemsize
-    in_worker = get_worker_info() is not None
-    if size == 0 or (not in_worker and size < _LARGE):
-        return torch.empty(shape, dtype=dtype)
-    if not in_worker:
-        # NumPy asks for huge pages, torch does not: fresh memory by the megabyte is had in a quarter of the time.
-        block = np.empty(size + _ALIGNMENT, dtype=np.uint8)
-        start = -block.ctypes.data % _ALIGNMENT
-        return torch.from_numpy(block[start : start + size]).view(dtype).view(shape)
-    empty = torch.empty(0, dtype=dtype)
-    storage = empty.untyped_storage()._new_shared(size)  # type: ignore[no-untyped-call]
-    return empty.set_(storage).view(shape)

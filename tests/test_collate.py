@@ -130,8 +130,9 @@ def test_dtypes_and_memory_formats(dtype, memory_format, workers):
 def test_in_a_worker_the_batch_is_written_into_shared_memory(memory_format, monkeypatch):
     """What the kernel fills is the memory that travels: its tensor is shared, and nobody copies it."""
     from miamix_cpu import collate as module
+    from miamix_cpu import transport
 
-    monkeypatch.setattr(module, "get_worker_info", lambda: object())
+    monkeypatch.setattr(transport, "get_worker_info", lambda: object())
     monkeypatch.setattr(MiAMixCollator, "_limit_opencv", lambda self: None)
     written = []
     mix_views = module.mix_views
@@ -139,7 +140,7 @@ def test_in_a_worker_the_batch_is_written_into_shared_memory(memory_format, monk
         module, "mix_views", lambda plan, first, second, out, *rest, **options: written.append(out.ctypes.data)
         or mix_views(plan, first, second, out, *rest, **options),
     )  # fmt: skip
-    images, targets = MiAMixCollator(10, NO_SELF, seed=0, memory_format=memory_format)(samples_of(4))
+    images, targets = MiAMixCollator(2000, NO_SELF, seed=0, memory_format=memory_format)(samples_of(16, side=32))
     assert images.is_shared()
     assert targets.is_shared()
     assert images.data_ptr() == written[0]

@@ -1,0 +1,78 @@
+"""Tensors that travel from a worker: what arrives is ordinary, and equal to what is made without workers."""
+
+from multiprocessing.reduction import ForkingPickler
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from miamix_cpu import MiAMixCollator, MiAMixConfig, transport
+from tests.transforms import Numbers
+
+NO_SELF = MiAMixConfig(p_self=0.0)
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    monkeypatch.setattr(transport, "get_worker_info", lambda: object())
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"targets": "pair"}, {"return_batch": True, "return_masks": True}, {"dtype": "bfloat16"}, {"dtype": "float16"},
+    {"memory_format": "channels_last"}, {"memory_format": "channels_last", "dtype": "uint8", "return_masks": True},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("side", [4, 64])
+def test_arrives_as_it_is_made(options, side):
+    """Batches below and above what goes in the message."""
+    loaders = [
+        DataLoader(Numbers(16, side), 8, num_workers=workers, collate_fn=MiAMixCollator(10, NO_SELF, seed=0, **options))
+        for workers in (0, 1)
+    ]
+    for here, arrived in zip(*map(tensors_of, loaders), strict=True):
+        assert type(arrived) is torch.Tensor
+        assert arrived.dtype == here.dtype
+        assert arrived.stride() == here.stride()
+        assert torch.equal(arrived, here)
+        arrived += 1  # writable
+
+
+def tensors_of(loader):
+    for batch in loader:
+        parts = [batch] if not isinstance(batch, (tuple, list)) else list(batch)
+        if hasattr(parts[0], "plan"):
+            parts = [parts[0].images, parts[0].targets, parts[0].lam, parts[0].partner, parts[0].masks]
+        for part in parts:
+            yield from part if isinstance(part, (tuple, list)) else [part]
+
+
+@pytest.mark.usefixtures("worker")
+def test_small_tensors_go_in_the_message_and_large_ones_in_shared_memory():
+    small, large = transport.empty((128, 10), torch.float32), transport.empty((128, 3, 32, 32), torch.uint8)
+    assert large.is_shared()
+    assert not small.is_shared()
+    small.fill_(0.5)
+    message = ForkingPickler.dumps(small)
+    assert b"rebuild_storage" not in message  # torch's way, with a file descriptor
+    arrived = ForkingPickler.loads(message)
+    assert type(arrived) is torch.Tensor
+    assert (arrived == 0.5).all()
+    assert type(small * 2) is torch.Tensor  # whoever computes with it in the worker has an ordinary one too
+
+
+@pytest.mark.usefixtures("worker")
+def test_arrays_are_copied_into_what_travels():
+    array = np.arange(6).reshape(2, 3)
+    tensor = transport.from_array(array)
+    assert type(tensor) is not torch.Tensor
+    assert tensor.tolist() == array.tolist()
+    assert transport.from_array(np.zeros(1 << 16, np.uint8)).is_shared()
+
+
+def test_large_tensors_are_aligned_outside_workers():
+    tensor = transport.empty((5, 1 << 20), torch.float32)
+    assert tensor.data_ptr() % 64 == 0
+    assert tensor.shape == (5, 1 << 20)
+    array = np.zeros(3)
+    transport.from_array(array)[1] = 7
+    assert array.tolist() == [0, 7, 0]
