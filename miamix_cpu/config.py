@@ -135,8 +135,11 @@ class MiAMixConfig:
     smooth_max : float
         The largest smoothing window as a share of the shorter side, above 0 and at most 1; windows are odd, at least
         3 and at most 181 pixels.
-    cutmix, fmix, gridmix, agmix : CutMixOptions, FMixOptions, GridMixOptions, AGMixOptions
-        The methods' own options.
+    cutmix : CutMixOptions
+        The methods' own options, as are the next three.
+    fmix : FMixOptions
+    gridmix : GridMixOptions
+    agmix : AGMixOptions
 
     Raises
     ------

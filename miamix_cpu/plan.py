@@ -49,8 +49,10 @@ class MixPlan:
 
     Attributes
     ----------
-    height, width : int
-        Size of the images in pixels.
+    height : int
+        Of the images, in pixels.
+    width : int
+        Likewise.
     partner : int64 (n,)
         `partner[i]` is the sample whose second view shows through the holes of sample i; i itself for a self-pair.
     layers : structured array `LAYER` (number of layers,)
