@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
     parser = _Parser(
         prog="miamix_cpu",
-        description="MiAMix on the CPU: train, look at pictures, check.",
+        description="MiAMix on the CPU: train, look at pictures, try settings, check.",
     )
     parser.add_argument("--version", action="version", version=f"miamix_cpu {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|preview|doctor")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|preview|explore|doctor")
 
     demo = commands.add_parser("demo", help="train a small network on digits, plainly and with MiAMix, and draw it")
     demo.add_argument("--epochs", type=_positive, default=60, metavar="N", help="of each training (default: 60)")
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("miamix_preview.png"), metavar="PNG", help="default: %(default)s"
     )
 
+    explore = commands.add_parser("explore", help="a page on this machine with a control for every setting")
+    explore.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860 on")
+
     commands.add_parser("doctor", help="what is installed, whether it fits together, and how long a batch takes")
 
     options = parser.parse_args(arguments)
@@ -55,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from miamix_cpu.cli.doctor import run_doctor
 
             return run_doctor()
+        if options.command == "explore":
+            from miamix_cpu.cli.explore_page import run_explore
+
+            run_explore(options.port)
+            return 0
         check_out(options.out)
         if options.command == "demo":
             from miamix_cpu.cli.demo import run_demo
@@ -75,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"miamix_cpu {options.command}: {error}", file=sys.stderr)
         return 2
     except ImportError as error:
-        print(f"miamix_cpu {options.command}: {error}; pip install 'miamix_cpu[demo]'", file=sys.stderr)
+        extra = "explore" if options.command == "explore" else "demo"
+        print(f"miamix_cpu {options.command}: {error}; pip install 'miamix_cpu[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -100,6 +109,13 @@ def _natural(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= number < 1 << 63:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 0 and below 2^63, got {text!r}")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"must be an integer from 1 to 65535, got {text!r}")
     return number
 
 

@@ -57,21 +57,21 @@ def rows_of(samples: list[Any], batch: MixedBatch, names: list[str], count: int)
     batch : MixedBatch of MiAMixCollator
     names : list of str, one a sample
     """
-    rows = []
-    for i in range(count):
-        partner = int(batch.partner[i])
-        mixed = batch.images[i].permute(1, 2, 0).numpy()
-        rows.append(
-            Row(
-                first=samples[i][0][0],
-                second=samples[partner][0][1],
-                layers=layer_masks(batch.plan, i),
-                mask=batch.masks[i].numpy(),
-                mixed=mixed[..., 0] if mixed.shape[2] == 1 else mixed,
-                caption=f"{batch.describe(i)} ({names[i]} with {names[partner]})",
-            )
-        )
-    return rows
+    partners = batch.partner.tolist()
+    return [row_of(batch, i, samples[i][0][0], samples[partners[i]][0][1], names) for i in range(count)]
+
+
+def row_of(batch: MixedBatch, i: int, first: np.ndarray, second: np.ndarray, names: list[str]) -> Row:
+    """The row of sample `i` of such a batch, mixed from these two views."""
+    mixed = batch.images[i].permute(1, 2, 0).numpy()
+    return Row(
+        first=first,
+        second=second,
+        layers=layer_masks(batch.plan, i),
+        mask=batch.masks[i].numpy(),
+        mixed=mixed[..., 0] if mixed.shape[2] == 1 else mixed,
+        caption=f"{batch.describe(i)} ({names[i]} with {names[int(batch.partner[i])]})",
+    )
 
 
 def draw_gallery(rows: list[Row], out: Path, title: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,19 +14,16 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.views import TwoViews
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field", "immunohistochemistry")
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field", "immunohistochemistry")
 _AT_LEAST = 8  # pictures to choose partners from, where there are as many
 
 
 def run_preview(*, folder: Path | None, method: str | None, seed: int, rows: int, size: int, out: Path) -> None:
     """Write a gallery to `out` and print its captions."""
-    import albumentations as A
-
     pictures = photographs() if folder is None else read_folder(folder, max(rows, _AT_LEAST))
     config = MiAMixConfig() if method is None else MiAMixConfig(methods=(method,), weights=(1.0,))
-    transform = A.Compose([A.RandomResizedCrop((size, size), scale=(0.4, 1.0)), A.HorizontalFlip()])
     chosen = [i % len(pictures) for i in range(max(rows, len(pictures)))]
-    dataset = TwoViews([(pictures[label][1], label) for label in chosen], transform, seed=seed)
+    dataset = TwoViews([(pictures[label][1], label) for label in chosen], crops(size), seed=seed)
     samples = [dataset[i] for i in range(len(dataset))]
     collate = MiAMixCollator(len(pictures), config, seed=seed, dtype="uint8", return_masks=True, return_batch=True)
     gallery = rows_of(samples, collate(samples), [pictures[label][0] for label in chosen], rows)
@@ -35,11 +33,18 @@ def run_preview(*, folder: Path | None, method: str | None, seed: int, rows: int
     print(f"wrote {out}")
 
 
+def crops(size: int) -> Any:
+    """Views of `size` x `size` pixels: random crops, mirrored half of the time."""
+    import albumentations as A
+
+    return A.Compose([A.RandomResizedCrop((size, size), scale=(0.4, 1.0)), A.HorizontalFlip()])
+
+
 def photographs() -> list[tuple[str, np.ndarray]]:
     """Photographs that ship in scikit-image's package: (name, uint8 (H, W, 3))."""
     from skimage import data
 
-    return [(name, np.ascontiguousarray(getattr(data, name)()[..., :3])) for name in _PHOTOGRAPHS]
+    return [(name, np.ascontiguousarray(getattr(data, name)()[..., :3])) for name in PHOTOGRAPHS]
 
 
 def read_folder(folder: Path, most: int) -> list[tuple[str, np.ndarray]]:
@@ -50,8 +55,6 @@ def read_folder(folder: Path, most: int) -> list[tuple[str, np.ndarray]]:
     UserError
         Where there is no such folder, no picture in it, or one that can't be read.
     """
-    import cv2
-
     try:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder")
@@ -60,14 +63,25 @@ def read_folder(folder: Path, most: int) -> list[tuple[str, np.ndarray]]:
         raise UserError(f"{folder} can't be read: {error.strerror}") from error
     if not paths:
         raise UserError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
-    pictures = []
-    for path in paths[:most]:
-        try:
-            data = np.fromfile(path, dtype=np.uint8)
-        except OSError as error:
-            raise UserError(f"{path} can't be read: {error.strerror}") from error
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if picture is None:
-            raise UserError(f"{path} is not a picture, or is damaged")
-        pictures.append((path.name, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)))
-    return pictures
+    return [(path.name, read_picture(path, str(path))) for path in paths[:most]]
+
+
+def read_picture(path: Path, name: str) -> np.ndarray:
+    """A picture, uint8 (H, W, 3); `name` is what messages call it.
+
+    Raises
+    ------
+    UserError
+        Where it can't be read, is not a picture, or is damaged.
+    """
+    import cv2
+
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise UserError(f"{name} can't be read: {error.strerror}") from error
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if picture is None:
+        raise UserError(f"{name} is not a picture, or is damaged")
+    rgb: np.ndarray = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return rgb
