@@ -140,7 +140,7 @@ class MiAMixCollator(KeyedMixer):
         self._state.set(check_integer("epoch", epoch, low=0))
 
     def plain(self, transform: Callable[..., Any] | None = None) -> Self:
-        """The unmixed twin, for evaluation: the same formats, one-hot targets without smoothing.
+        """The unmixed twin, for evaluation: the same keys and formats, one-hot targets without smoothing.
 
         Parameters
         ----------

@@ -115,7 +115,7 @@ class KeyedMixer:
         return None if self._transform is None else self._transform.transform
 
     def plain(self, transform: Callable[..., Any] | None = None) -> Self:
-        """The unmixed twin, for evaluation: the same formats, one-hot targets without smoothing.
+        """The unmixed twin, for evaluation: the same keys and formats, one-hot targets without smoothing.
 
         Parameters
         ----------
