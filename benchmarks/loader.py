@@ -119,6 +119,13 @@ def epoch_time(loader: Any, collate: Any, epoch: int, step: float = 0.0, device:
     return time.perf_counter() - start
 
 
+def taking_over(loader: Any, collate: Any, epoch: int) -> float:
+    """Milliseconds of the main process's CPU for taking a batch over from a worker."""
+    start = time.process_time()
+    epoch_time(loader, collate, epoch)
+    return 1e3 * (time.process_time() - start) / len(loader)
+
+
 def parts_of(dataset: Any, transform: Any, size: int, batch: int) -> dict[str, float]:
     """Milliseconds a batch in one process: decoding, both views, mixing."""
     from miamix_cpu import MiAMixCollator
@@ -232,7 +239,14 @@ def run(dataset: Any, size: int, batch: int, transform: Any, given: Any, collato
                     pair = [epoch_time(loaders[k], kinds[k], epoch, step=slack * slowest) for k in ("plain", "MiAMix")]
                     costs.append(pair[1] / pair[0])
                 found["training_cost"][f"{slack:g}x"] = statistics.median(costs)
+            over: dict[str, list[float]] = {kind: [] for kind in kinds}
+            for _ in range(3):
+                epoch += 1
+                for kind in kinds:
+                    over[kind].append(taking_over(loaders[kind], kinds[kind], epoch))
     found["milliseconds"] = parts_of(dataset, transform, size, batch)
+    for kind, times_over in over.items():
+        found["milliseconds"][f"main process, to take a batch over, {kind}"] = statistics.median(times_over)
     found["milliseconds"]["fresh shared memory, handed over"] = shared_memory_cost((3, size, size), batch)
     found["written_once"] = written_once(dataset, collator(10, transform=transform, seed=0, dtype="uint8"), batch)
     parts = found["milliseconds"]
