@@ -78,6 +78,8 @@ def test_docstrings_name_every_parameter(name):
     """A docstring with a section of parameters has all of them, and none that is not there."""
     import importlib
 
+    if name.endswith("explore_page"):
+        pytest.importorskip("gradio", reason="the extra `explore` is not installed")
     module = importlib.import_module(name)
     assert module.__doc__
     for thing in vars(module).values():
