@@ -1,0 +1,145 @@
+"""Methods by a short spelling, and the paper's tables as lists of them.
+
+A method is a name with changes: `vanilla`, `mixup` (any plain baseline), `miamix`, `miamix:merge=sum`,
+`miamix:k_min=3+k_max=3`, `miamix:weights=1/1/1/1/1`, `gridmix:gridmix.pattern=random`. All run through the same
+collator. Spellings of the same configuration are one method: `miamix:p_self=0.1` is `miamix`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from miamix_cpu import MiAMixConfig, MixSchedule
+from miamix_cpu.config import METHODS
+
+_FIVE = MiAMixConfig().methods
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the collator is told.
+
+    Parameters
+    ----------
+    spelling : str
+        The shortest one of this configuration.
+    config : MiAMixConfig
+    probability : float
+        Of mixing a sample; 0 for vanilla, which then makes one view a sample and no mask.
+    """
+
+    spelling: str
+    config: MiAMixConfig
+    probability: float
+
+    @property
+    def schedule(self) -> MixSchedule:
+        """Constant."""
+        return MixSchedule(probability=self.probability)
+
+    def describe(self) -> dict[str, Any]:
+        """For the JSON."""
+        return {"spelling": self.spelling, "probability": self.probability, "config": dataclasses.asdict(self.config)}
+
+    def summary(self) -> str:
+        """One line: the fields that differ from Table 1."""
+        if self.probability == 0:
+            return "nothing is mixed, one view a sample"
+        changed = _differences(MiAMixConfig(), self.config)
+        return ", ".join(f"{name}={value!r}" for name, value in changed) or "Table 1"
+
+
+def method(spelling: str) -> Method:
+    """Read a spelling.
+
+    Raises
+    ------
+    ValueError
+        Where the name, a field or its value is wrong; the message names it.
+
+    Examples
+    --------
+    >>> method("miamix:merge=sum+p_self=0").config.merge
+    'sum'
+    >>> method("miamix:p_self=0.10+k_max=3").spelling
+    'miamix:k_max=3'
+    >>> method("vanilla").probability
+    0.0
+    """
+    name, _, changes = spelling.partition(":")
+    if name == "vanilla":
+        if changes:
+            raise ValueError(f"vanilla takes no changes, got {spelling!r}")
+        return Method(spelling, MiAMixConfig(), 0.0)
+    if name != "miamix" and name not in METHODS:
+        raise ValueError(f"unknown method {name!r}: methods are vanilla, miamix, {', '.join(METHODS)}")
+    base = MiAMixConfig() if name == "miamix" else MiAMixConfig.plain(name)
+    config = _changed(base, changes.split("+") if changes else [])
+    different = "+".join(f"{field}={_text(value)}" for field, value in _differences(base, config))
+    return Method(f"{name}:{different}" if different else name, config, 1.0)
+
+
+def _differences(base: Any, other: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields of `other` that are not those of `base`, those of the methods' options with a dot."""
+    for field in dataclasses.fields(base):
+        old, new = getattr(base, field.name), getattr(other, field.name)
+        if dataclasses.is_dataclass(old):
+            yield from _differences(old, new, f"{field.name}.")
+        elif old != new:
+            yield prefix + field.name, new
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "/".join(map(_text, value))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _changed(config: MiAMixConfig, changes: list[str]) -> MiAMixConfig:
+    fields: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        group, dot, inner = name.partition(".")
+        holder = getattr(config, group, None) if dot else config
+        known = {field.name for field in dataclasses.fields(holder)} if dataclasses.is_dataclass(holder) else set()
+        if not equals or (inner if dot else name) not in known:
+            raise ValueError(f"expected FIELD=VALUE with a field of MiAMixConfig, got {change!r}")
+        fields[group] = dataclasses.replace(fields.get(group, holder), **{inner: _value(text)}) if dot else _value(text)
+    return config.replace(**fields)
+
+
+def _value(text: str) -> Any:
+    if "/" in text:
+        return tuple(_value(part) for part in text.split("/"))
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _without(left_out: str) -> str:
+    rest = [name for name in _FIVE if name != left_out]
+    return f"miamix:methods={'/'.join(rest)}+weights=1/1/1/1"
+
+
+#: Rows by table. The paper's exact rows of Tables 4 to 8 are not at hand: these span its ranges.
+TABLES: dict[int, tuple[str, ...]] = {
+    2: ("vanilla", "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix", "miamix"),
+    3: ("vanilla", "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix", "miamix"),
+    4: (
+        "vanilla",
+        *(f"miamix:weights={weights}" for weights in ("1/1/1/1/1", "2/1/1/1/1", "1/2/1/1/1", "1/1/1/1/2")),
+        *(_without(name) for name in _FIVE),
+    ),
+    5: ("vanilla", *(f"miamix:k_min={k}+k_max={k}" for k in (1, 2, 3, 4)), *(f"miamix:k_max={k}" for k in (2, 3, 4))),
+    6: ("vanilla", *(f"miamix:p_aug={a}+p_smooth={s}" for a in (0, 0.25, 0.5, 1) for s in (0, 0.25, 0.5, 1))),
+    7: ("vanilla", *(f"miamix:merge={merge}+lam_from={lam}" for merge in ("mul", "sum") for lam in ("merged", "orig"))),
+    8: ("vanilla", *(f"miamix:p_self={p}" for p in (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1))),
+}  # fmt: skip
+
+#: Tables whose networks are also tried on corrupted images.
+ROBUST_TABLES = (3, 8)
