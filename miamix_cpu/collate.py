@@ -66,7 +66,7 @@ class MiAMixCollator(KeyedMixer):
 
     Examples
     --------
-    >>> samples = [(np.zeros((32, 32, 3), np.uint8), label) for label in range(4)]
+    >>> samples = [(torch.zeros((3, 32, 32), dtype=torch.uint8), label) for label in range(4)]
     >>> images, targets = MiAMixCollator(10, MiAMixConfig(p_self=0.0), seed=0)(samples)
     >>> images.shape, targets.shape
     (torch.Size([4, 3, 32, 32]), torch.Size([4, 10]))
