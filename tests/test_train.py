@@ -499,10 +499,10 @@ RUNS = [
 def test_tables_pair_by_seed():
     """miamix: +4 and +2 points where vanilla has the same seed, so +3 with a standard error of 1; seed 5 has no pair."""
     lines = tables.report(RUNS).splitlines()
-    assert "| vanilla | 3 | 50.00 ± 10.00 |  | 100.00 ± 0.00 |" in lines
-    assert "| MiAMix (Table 1) | 3 | 42.00 ± 28.00 | +3.00 ± 1.00 (2) | 100.00 ± 0.00 |" in lines
-    assert "| k_min=4, k_max=4 | 1 | 51.00 | +1.00 (1) | 100.00 | 67.0 |" in lines
-    assert "| gauss_scale=area | 1 | 49.00 | -1.00 (1) | 100.00 |" in lines
+    assert "| vanilla | 3 | 50.00 ± 10.00 |  | -3.00 ± 1.00 (2) | 100.00 ± 0.00 |" in lines
+    assert "| MiAMix (Table 1) | 3 | 42.00 ± 28.00 | +3.00 ± 1.00 (2) |  | 100.00 ± 0.00 |" in lines
+    assert "| k_min=4, k_max=4 | 1 | 51.00 | +1.00 (1) | -3.00 (1) | 100.00 | 67.0 |" in lines
+    assert "| gauss_scale=area | 1 | 49.00 | -1.00 (1) | -5.00 (1) | 100.00 |" in lines
     assert any(line.startswith("Table 2") and "Not run: mixup; cutmix" in line for line in lines)
     assert not any(line.startswith("Table 7") for line in lines)
 

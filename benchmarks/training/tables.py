@@ -235,12 +235,12 @@ def _table(title: str, rows: Sequence[str], group: Sequence[dict[str, Any]], pap
         values = accuracy[name]
         cells.append([
             label(row), str(len(values)), spread(list(values.values())),
-            "" if name == "vanilla" else difference(values, accuracy.get("vanilla", {})),
+            *("" if name == other else difference(values, accuracy.get(other, {})) for other in ("vanilla", "miamix")),
             spread(list(fitted[name].values())), *([f"{paper[row]:.1f}" if row in paper else ""] if paper else []),
         ])  # fmt: skip
     if not own and not title.startswith("Table 2"):
         return []
-    header = ["", "n", "accuracy", "to vanilla", "on training images", *(["the paper's"] if paper else [])]
+    header = ["", "n", "accuracy", "to vanilla", "to MiAMix", "on training images", *(["the paper's"] if paper else [])]
     left_out = [label(row) for row in rows if method(row).spelling not in accuracy]
     note = f" Not run: {'; '.join(left_out)}." if left_out else ""
     return [f"{title}.{note}", "", *markdown(header, cells), ""]
