@@ -13,7 +13,6 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.labels import soft_targets
-from miamix_cpu.mixer import mix_views, normalisation
 from miamix_cpu.samples import read_columns, read_samples
 
 
@@ -133,26 +132,14 @@ class MiAMixBatch(KeyedMixer):
         return self._packed(images, targets, masks if self.return_masks else None, extras, parts.is_dict)
 
     def _render(self, prepared: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        plan, first = prepared.plan, prepared.first
-        view = first.arrays[0]
+        plan, view = prepared.plan, prepared.first.arrays[0]
         dtype = self.dtype or ("float32" if self.mean is not None else str(view.dtype))
-        scale, bias = normalisation(view.dtype, dtype, prepared.channels, self.mean, self.std)
         shape = prepared.shape(self.memory_format)
         if view.ndim == 2 and self.memory_format == "channels_last":  # (N, H, W) comes back as it went in
             shape = (len(plan), *view.shape)
         images = np.empty(shape, dtype=np.uint8 if dtype == "uint8" else np.float32)
         masks = np.empty((len(plan) if self.return_masks else 0, plan.height, plan.width), dtype=np.float32)
-        lam = mix_views(
-            plan,
-            first.gathered,
-            prepared.second,
-            images,
-            masks,
-            scale,
-            bias,
-            planar_in=first.planar,
-            planar_out=self.memory_format == "channels_first",
-        )
+        lam = self._mix(prepared, images, masks, "uint8" if dtype == "uint8" else "float32")
         targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
         soft_targets(prepared.labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets)
         return images.astype(dtype, copy=False), targets, masks

@@ -15,7 +15,7 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.labels import soft_targets
-from miamix_cpu.mixer import MixedBatch, check_dtype, mix_views, normalisation
+from miamix_cpu.mixer import MixedBatch, check_dtype
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.samples import Samples, read_samples
 from miamix_cpu.shared import EpochState
@@ -196,24 +196,13 @@ class MiAMixCollator(KeyedMixer):
         self._state.warn(3, words)
 
     def _render(self, prepared: Prepared, parts: Samples) -> Any:
-        plan, first, labels = prepared.plan, prepared.first, prepared.labels
+        plan, labels = prepared.plan, prepared.labels
         rendered = "uint8" if self.dtype == "uint8" else "float32"
-        scale, bias = normalisation(first.arrays[0].dtype, rendered, prepared.channels, self.mean, self.std)
         shape = prepared.shape(self.memory_format)
         images = empty(shape, getattr(torch, self.dtype))
         buffer = images if rendered == self.dtype else self._buffer(shape)
         masks = empty((len(plan) if self.return_masks else 0, plan.height, plan.width), torch.float32)
-        lam = mix_views(
-            plan,
-            first.gathered,
-            prepared.second,
-            buffer.numpy(),
-            masks.numpy(),
-            scale,
-            bias,
-            planar_in=first.planar,
-            planar_out=self.memory_format == "channels_first",
-        )
+        lam = self._mix(prepared, buffer.numpy(), masks.numpy(), rendered)
         if buffer is not images:
             images.copy_(buffer)
         if self.memory_format == "channels_last":

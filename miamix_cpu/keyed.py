@@ -17,7 +17,7 @@ from miamix_cpu.fingerprint import hash_gathered, hash_images
 from miamix_cpu.gather import Gathered
 from miamix_cpu.images import LAYOUTS, Images, read_images
 from miamix_cpu.labels import read_labels
-from miamix_cpu.mixer import MiAMix
+from miamix_cpu.mixer import MiAMix, mix_views, normalisation
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, stream
 from miamix_cpu.samples import Samples
@@ -152,6 +152,22 @@ class KeyedMixer:
         height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
         plan = plan_of(len(parts.images), height, width)
         return Prepared(plan, first, self._second(plan, first, second_of), labels)
+
+    def _mix(self, prepared: Prepared, out: np.ndarray, masks: np.ndarray, dtype: str) -> np.ndarray:
+        """Render into `out`, of `prepared.shape`, as `dtype`, "uint8" or "float32"; return lam, float32 (N,)."""
+        first = prepared.first
+        scale, bias = normalisation(first.arrays[0].dtype, dtype, prepared.channels, self.mean, self.std)
+        return mix_views(
+            prepared.plan,
+            first.gathered,
+            prepared.second,
+            out,
+            masks,
+            scale,
+            bias,
+            planar_in=first.planar,
+            planar_out=self.memory_format == "channels_first",
+        )
 
     def _packed(self, images: Any, targets: Any, masks: Any, extras: dict[Any, Any], is_dict: bool) -> Any:
         """The result in the samples' form."""

@@ -129,7 +129,7 @@ def test_dtypes_and_memory_formats(dtype, memory_format, workers):
 @pytest.mark.parametrize("memory_format", ["channels_first", "channels_last"])
 def test_in_a_worker_the_batch_is_written_into_shared_memory(memory_format, monkeypatch):
     """What the kernel fills is the memory that travels: its tensor is shared, and nobody copies it."""
-    from miamix_cpu import collate as module
+    from miamix_cpu import keyed as module
     from miamix_cpu import transport
 
     monkeypatch.setattr(transport, "get_worker_info", lambda: object())
