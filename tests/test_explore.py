@@ -388,7 +388,10 @@ class Page:
         return self.tab.evaluate("navigator.clipboard.readText()")
 
     def open(self, group):
+        """Unfold a group; a few frames after it shows new controls, Gradio gives them their values once more."""
         self.tab.get_by_role("button", name=group, exact=False).first.click()
+        wait = "let left = 30; const next = () => left-- ? requestAnimationFrame(next) : done(); next()"
+        self.tab.evaluate(f"() => new Promise(done => {{ {wait} }})")
 
     def redrawn(self, act):
         """Do something, and wait until the code says so."""
