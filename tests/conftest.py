@@ -1,10 +1,14 @@
 import os
+import signal
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+# A shell's background job is born deaf to Ctrl-C, and so would be every process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Kernels compile on their first call, which is no slowness of theirs.
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True,

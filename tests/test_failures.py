@@ -105,7 +105,12 @@ def test_ctrl_c_leaves_no_process_behind():
     )
     assert process.stdout.readline() == b"0\n"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, words = process.communicate(timeout=60)
+    try:
+        _, words = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in words
     deadline = time.time() + 30
