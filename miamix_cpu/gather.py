@@ -1,11 +1,14 @@
 """From separate images to what a kernel can read: their addresses.
 
-A kernel that took a list of arrays would cost a microsecond an array, and one block of them all a copy of every
-pixel. Addresses cost neither for large images; small ones are cheaper to copy into one block.
+A kernel that took a list of arrays would cost a microsecond an array, as does asking each for its address in Python;
+one block of them all would cost a copy of every pixel, into memory that may be fresh. So a kernel reads the addresses
+where NumPy keeps them.
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,13 +17,12 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from miamix_cpu.compile import kernel
-
-#: Bytes an image up to which one block is cheaper than addresses one by one (0.1 against 1 microsecond at 3 KiB).
-_BLOCK_BELOW = 1 << 14
-
+from miamix_cpu.compile import entry, kernel
 
 _LINE = 64  # bytes of a cache line
+
+#: In CPython `id` is an object's address, and an array's pointer to its values comes first after the object's head.
+_POINTER = object.__basicsize__
 
 
 class Gathered(NamedTuple):
@@ -33,27 +35,38 @@ class Gathered(NamedTuple):
 
 
 def gather(images: Sequence[np.ndarray] | np.ndarray) -> Gathered:
-    """The C-contiguous images, copied only where they are small or not contiguous.
+    """The C-contiguous images, copied only where they are not contiguous.
 
     Parameters
     ----------
     images : arrays of one shape and dtype, or one array (N, ...); any strides; never modified
     """
     if not isinstance(images, np.ndarray):
-        shape, dtype = images[0].shape, images[0].dtype
-        if images[0].nbytes > _BLOCK_BELOW:
-            arrays = [np.ascontiguousarray(image) for image in images]
-            addresses = np.array([array.ctypes.data for array in arrays], dtype=np.uint64)
-            return Gathered(addresses, shape, dtype, arrays)
-        try:
-            # A third of np.concatenate's time.
-            images = np.frombuffer(b"".join(images), dtype).reshape(-1, *shape)  # type: ignore[arg-type]
-        except TypeError:  # not contiguous
-            images = np.stack(list(images))
+        arrays = list(map(np.ascontiguousarray, images))
+        return Gathered(addresses_of(arrays), images[0].shape, images[0].dtype, arrays)
     block = np.ascontiguousarray(images)
     each = block[0].nbytes
     addresses = np.uint64(block.ctypes.data) + np.arange(len(block), dtype=np.uint64) * np.uint64(each)
     return Gathered(addresses, block.shape[1:], block.dtype, block)
+
+
+def addresses_of(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Where the values of each array begin, uint64 (N,)."""
+    if not _POINTER_IS_THERE:
+        return np.array([array.ctypes.data for array in arrays], dtype=np.uint64)
+    addresses = np.fromiter(map(id, arrays), np.uint64, len(arrays))
+    follow(addresses, _POINTER)
+    return addresses
+
+
+def _pointer_is_there() -> bool:
+    array = np.zeros(3, dtype=np.uint8)
+    if sys.implementation.name != "cpython":
+        return False
+    return ctypes.c_void_p.from_address(id(array) + _POINTER).value == array.ctypes.data
+
+
+_POINTER_IS_THERE = _pointer_is_there()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -97,3 +110,16 @@ def prefetch(address: np.uint64, size: int) -> None:
 def array_at(address: np.uint64, size: int, like: np.ndarray) -> np.ndarray:
     """The `size` values of the dtype of `like` that lie at `address`, as a flat array."""
     return carray(_pointer(address, like), (size,))  # type: ignore[no-any-return]
+
+
+@entry
+def follow(addresses: np.ndarray, offset: int) -> None:
+    """Replace each address by the one that is kept `offset` bytes behind it.
+
+    Parameters
+    ----------
+    addresses : uint64 (N,); changed
+    offset : int, bytes
+    """
+    for i in range(addresses.size):
+        addresses[i] = array_at(addresses[i] + np.uint64(offset), 1, addresses)[0]

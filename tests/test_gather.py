@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from miamix_cpu.gather import array_at, gather
+from miamix_cpu import gather as module
+from miamix_cpu.gather import addresses_of, array_at, gather
 
 
 @njit
@@ -15,7 +16,6 @@ def copy_from(addresses, size, out, like):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("kind", ["list", "array", "fortran", "reversed", "read-only"])
 def test_addresses_lead_to_the_values(kind, dtype, shape, rng):
-    """Shapes on both sides of the size up to which images are copied into one block."""
     images = (rng.random((4, *shape)) * 255).astype(dtype)
     given = {
         "list": list(images),
@@ -33,6 +33,23 @@ def test_addresses_lead_to_the_values(kind, dtype, shape, rng):
     np.testing.assert_array_equal(out, images.reshape(4, -1))
 
 
-def test_large_contiguous_images_are_not_copied(rng):
+def test_contiguous_images_are_not_copied(rng):
     images = [rng.random((100, 100, 3)).astype(np.float32) for _ in range(3)]
-    assert gather(images).addresses.tolist() == [image.ctypes.data for image in images]
+    gathered = gather(images)
+    assert gathered.addresses.tolist() == [image.ctypes.data for image in images]
+    assert all(kept is image for kept, image in zip(gathered.keep, images, strict=True))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_addresses_are_the_arrays_own(there, monkeypatch, rng):
+    """Read from the arrays themselves, or asked for one by one where Python or NumPy is not as known."""
+    monkeypatch.setattr(module, "_POINTER_IS_THERE", there)
+    values = rng.random((5, 8)).astype(np.float32)
+    arrays = [*values, values[1, 3:], np.frombuffer(b"read-only", np.uint8), np.empty((0, 3)), values.view(np.recarray)]
+    found = addresses_of(arrays)
+    assert found.dtype == np.uint64
+    assert found.tolist() == [array.ctypes.data for array in arrays]
+
+
+def test_arrays_keep_their_pointer_where_it_is_read():
+    assert module._POINTER_IS_THERE
