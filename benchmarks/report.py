@@ -24,11 +24,11 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = found.add_argument
-    add("runs", type=Path, nargs="*", default=[RESULTS / "train.jsonl"],
+    add("runs", type=Path, nargs="*",
         help="folders of runs, files of JSON lines (default: train.jsonl of benchmarks/results)")  # fmt: skip
     add("--gather", type=Path, metavar="JSONL", help="write the finished runs as JSON lines")
-    add("--cost", type=Path, nargs="*", default=sorted(RESULTS.glob("cost*.json")),
-        help="of benchmarks.train --cost (default: cost*.json of benchmarks/results)")  # fmt: skip
+    add("--cost", type=Path, nargs="*", metavar="JSON",
+        help="of benchmarks.train --cost (default: cost*.json of benchmarks/results, unless runs are given)")  # fmt: skip
     add("--write", type=Path, metavar="MD", help="put the tables between this file's marks")
     add("--plot", type=Path, metavar="PNG", help="draw the curves")
     return found
@@ -47,10 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Read, print or write; the exit status."""
     given = parser().parse_args(arguments)
     try:
-        runs = read(given.runs)
+        places = given.runs or [RESULTS / "train.jsonl"]
+        runs = read(places)
         if not runs:
-            raise DataError(f"{', '.join(map(str, given.runs))}: no run is finished")
-        text = report(runs, [json.loads(path.read_text()) for path in given.cost])
+            raise DataError(f"{', '.join(map(str, places))}: no run is finished")
+        costs = ([] if given.runs else sorted(RESULTS.glob("cost*.json"))) if given.cost is None else given.cost
+        text = report(runs, [json.loads(path.read_text()) for path in costs])
         if given.gather:
             given.gather.parent.mkdir(parents=True, exist_ok=True)
             given.gather.write_text("".join(json.dumps(run) + "\n" for run in runs))
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             put(given.write, text)
         else:
             print(text, end="")
-    except DataError as error:
+    except (DataError, OSError, json.JSONDecodeError) as error:
         print(f"{parser().prog}: {error}", file=sys.stderr)
         return 2
     return 0

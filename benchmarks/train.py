@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.timing import RESULTS, one_thread, table, write
 from benchmarks.training.augment import AUGMENTS
-from benchmarks.training.corruptions import evaluate
+from benchmarks.training import corruptions
 from benchmarks.training.cost import cost
 from benchmarks.training.data import KINDS, DataError, load
 from benchmarks.training.loop import Machine, Recipe, Run, TrainingError, best_device, check_device, set_threads, where
@@ -135,6 +135,8 @@ def measure_cost(runs: list[Run], given: argparse.Namespace) -> None:
 def carry_out(asked: list[Recipe], given: argparse.Namespace) -> int:
     """Measure the cost, or train and evaluate; the exit status."""
     images = load(given.data, given.kind, given.size)
+    if given.corruptions is not None:
+        corruptions.read(given.corruptions, images.num_classes)  # wrong files are better known before hours of training
     machine = Machine(device=given.device, workers=given.workers)
     runs = [Run(recipe, machine, images, given.runs) for recipe in asked]
     if given.cost:
@@ -146,7 +148,7 @@ def carry_out(asked: list[Recipe], given: argparse.Namespace) -> int:
     done = train(runs, lambda: end - time.monotonic())
     if _robust(given):
         finished = [run for run in runs if run.finished]
-        done &= evaluate(finished, given.corruptions, given.robust_images, lambda: end - time.monotonic())
+        done &= corruptions.evaluate(finished, given.corruptions, given.robust_images, lambda: end - time.monotonic())
     return 0 if done else UNFINISHED
 
 

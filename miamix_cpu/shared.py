@@ -10,10 +10,12 @@ import weakref
 from typing import Any
 
 import torch
+from torch.utils.data import get_worker_info
 
 _BATCHES = 1024  # an epoch's first batches, whose keys are remembered
 _SLOTS = 2 * _BATCHES  # open addressing
 _NEAREST_CALLERS = 12
+_LEFT_OVER = 3  # batches a worker may still make for a loop that was left early: two are prefetched, one is begun
 _SETTLES = 0.01  # seconds; between reading a flag and writing it passes a millionth
 
 
@@ -33,7 +35,8 @@ class EpochState:
         values = self._shared.numpy()
         self._head, self._seen = values[:4], values[4:]
         self._fetcher: Any = lambda: None
-        self._fetched_in = 0
+        self._began_in = self._strays = 0  # the epoch of that fetcher's first batch, and how many it made in others
+        self._stray = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_shared": self._shared}
@@ -56,21 +59,30 @@ class EpochState:
             self._seen[:] = 0
 
     def begin(self) -> int:
-        """A batch begins here; return its epoch. Warn once where the loop over the loader began in another one."""
+        """A batch begins here; return its epoch. Warn once where the loop over the loader began in another one.
+
+        A persistent worker also finishes what it had prefetched for a loop that was left early, and torch throws it
+        away: so many batches of another epoch are no fault.
+        """
         epoch = self.epoch
         fetcher = _fetcher()
-        if fetcher is not None:
-            if fetcher is self._fetcher() and epoch != self._fetched_in:
+        if fetcher is not None and fetcher is not self._fetcher():
+            self._fetcher, self._began_in, self._strays = weakref.ref(fetcher), epoch, 0
+        self._stray = fetcher is not None and epoch != self._began_in
+        if self._stray:
+            self._strays += 1
+            if self._strays > (0 if get_worker_info() is None else _LEFT_OVER):
                 self.warn(
                     2,
-                    f"the epoch changed from {self._fetched_in} to {epoch} in the middle of a loop over the loader: "
+                    f"the epoch changed from {self._began_in} to {epoch} in the middle of a loop over the loader: "
                     "workers prefetch at once, so call collate.set_epoch(epoch) before iter(loader)",
                 )
-            self._fetcher, self._fetched_in = weakref.ref(fetcher), epoch
         return epoch
 
     def remember(self, key: bytes) -> None:
         """Warn once where a batch of this epoch had the same key, in whatever process."""
+        if self._stray:
+            return
         number = int.from_bytes(key[:8], "little", signed=True) or 1
         for probe in range(8):
             slot = (number + probe) % _SLOTS
@@ -94,7 +106,15 @@ class EpochState:
         self._head[flag] = mine
         time.sleep(_SETTLES)
         if self._head[flag] == mine:
-            warnings.warn(words, stacklevel=5)
+            warnings.warn(words, stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """The `stacklevel`, for `warn`, of the nearest caller outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("miamix_cpu."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _fetcher() -> Any:

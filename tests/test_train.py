@@ -273,10 +273,12 @@ def test_networks_have_their_published_sizes():
 # Runs
 
 
-@pytest.mark.parametrize("stop", ["minutes", "terminate", "interrupt", "write"])
-def test_a_stopped_run_goes_on_as_if_it_had_not(cifar, tmp_path, monkeypatch, capsys, stop):
+@pytest.mark.parametrize(
+    ("stop", "workers"), [("minutes", 0), ("minutes", 1), ("terminate", 0), ("interrupt", 0), ("write", 0)]
+)
+def test_a_stopped_run_goes_on_as_if_it_had_not(cifar, tmp_path, monkeypatch, capsys, stop, workers):
     """Stopped at an epoch's end, in the middle of the third by either signal, or while its checkpoint is written."""
-    asked = ("--methods", "miamix", "--seeds", "3")
+    asked = ("--methods", "miamix", "--seeds", "3", "--workers", str(workers))
     assert train.main(command(cifar, tmp_path / "whole", *asked)) == 0
     whole = results(tmp_path / "whole")
     (curves, final), = whole.values()  # fmt: skip
@@ -327,7 +329,7 @@ def _failing_in_call(call, function):
 
 
 def test_a_finished_run_is_not_run_again_and_workers_change_nothing(cifar, tmp_path, monkeypatch, capsys):
-    asked = ("--methods", "vanilla,miamix", "--seeds", "0,1", "--epochs", "1")
+    asked = ("--methods", "vanilla,miamix", "--seeds", "0,1", "--epochs", "3")
     assert train.main(command(cifar, tmp_path / "a", *asked)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [("vanilla" in line, f"-s{seed}-" in line) for line, seed in zip(lines, (0, 0, 1, 1), strict=True)] == [
@@ -336,9 +338,17 @@ def test_a_finished_run_is_not_run_again_and_workers_change_nothing(cifar, tmp_p
     monkeypatch.setattr(Run, "train", None)
     assert train.main(command(cifar, tmp_path / "a", *asked)) == 0
     monkeypatch.undo()
-    assert train.main(command(cifar, tmp_path / "b", "--methods", "miamix", "--epochs", "1", "--workers", "1")) == 0
+    assert train.main(command(cifar, tmp_path / "b", "--methods", "miamix", "--epochs", "3", "--workers", "1")) == 0
     alone = results(tmp_path / "b")
     assert alone.items() <= results(tmp_path / "a").items()
+
+
+def test_a_size_is_part_of_a_runs_name(tmp_path, rng):
+    for place in ("train/a", "test/a"):
+        (tmp_path / "set" / place).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "set" / place / "0.png"), rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
+    names = [Run(Recipe(method="vanilla"), Machine(), load(tmp_path / "set", size=size), tmp_path).name for size in (8, 16)]
+    assert names[0] != names[1]
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(cifar, tmp_path, capsys):
@@ -464,9 +474,16 @@ def test_robustness_goes_on_from_the_networks_of_finished_runs(cifar, tmp_path, 
     assert result["robust"]["source"] == "CIFAR-10-C"
     fog = result["robust"]["accuracy"]["fog"]
     assert fog[0] == result["final"]["accuracy"] > fog[1] == fog[4]
-    assert "| 1 | CIFAR" not in "\n".join(tables.robustness(tables.read([tmp_path / "runs"])))
+    (title, *_) = [line for line in tables.robustness(tables.read([tmp_path / "runs"])) if line.startswith("Table 3")]
+    assert "CIFAR-10-C" in title
+    assert MADE not in title
+    assert train.main([*asked, "--corruptions", str(folder), "--robust-images", str(len(test) + 3)]) == 0
+    assert json.loads(path.read_text())["robust"]["accuracy"]["fog"] == fog
 
     np.save(folder / "labels.npy", np.arange(7))
+    never = command(cifar, tmp_path / "never", "--methods", "vanilla")
+    assert train.main([*never, "--corruptions", str(folder)]) == 2
+    assert not (tmp_path / "never").exists()
     assert train.main([*asked, "--corruptions", str(folder)]) == 2
     assert "fog.npy: expected uint8 (5 n, H, W, 3) and as many labels" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"labels.npy: expected an array in a .npy file"):
@@ -528,8 +545,12 @@ def test_report_gathers_writes_and_draws(tmp_path, capsys):
     assert text.startswith(f"before\n{report.BEGIN}\n**100 test images.**")
     assert text.endswith(f"|\n{report.END}\nafter\n")
     assert cv2.imread(str(figure)).std() > 1
-    assert report.main([str(gathered), "--cost"]) == 0
+    assert report.main([str(gathered)]) == 0
     assert capsys.readouterr().out in text
+    assert report.main([]) == 0
+    assert "Training cost" in capsys.readouterr().out
+    assert report.main([str(gathered), "--cost", str(tmp_path / "no.json")]) == 2
+    assert "no.json" in capsys.readouterr().err
 
     page.write_text("no marks")
     assert report.main([str(gathered), "--cost", "--write", str(page)]) == 2

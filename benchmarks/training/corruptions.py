@@ -98,6 +98,20 @@ def evaluate(runs: Sequence[Run], folder: Path | None, limit: int, seconds_left:
     return len(ours) == len(runs)
 
 
+def read(folder: Path, num_classes: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """CIFAR-C's arrays by name, not yet in memory, and the labels.
+
+    Raises
+    ------
+    DataError
+        Says what was expected where.
+    """
+    arrays, labels = corrupted(folder)
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise DataError(f"{folder}: labels must be in [0, {num_classes}), got {labels.max()}")
+    return arrays, labels
+
+
 def _found(run: Run, source: str, limit: int) -> dict[str, list[float]]:
     robust = run.result.get("robust")
     return robust["accuracy"] if robust and (robust["source"], robust["images"]) == (source, limit) else {}
@@ -118,15 +132,14 @@ def _corruptions(
                 ),
             )
         return
-    arrays, labels = corrupted(folder)
-    if labels.min() < 0 or labels.max() >= images.num_classes:
-        raise DataError(f"{folder}: labels must be in [0, {images.num_classes}), got {labels.max()}")
+    arrays, labels = read(folder, images.num_classes)
     n = len(labels) // SEVERITIES
+    most = min(limit or n, n)
     for name, array in arrays.items():
         yield (
             name,
             lambda array=array: tuple(
-                Split(np.array(array[i * n : i * n + (limit or n)]), labels[i * n : i * n + (limit or n)])
+                Split(np.array(array[i * n : i * n + most]), labels[i * n : i * n + most])
                 for i in range(SEVERITIES)
             ),
         )

@@ -66,6 +66,7 @@ class ImageSet:
     train: Split
     test: Split
     num_classes: int
+    resized: bool = False  # to a size that the caller chose
 
     @property
     def side(self) -> int:
@@ -210,7 +211,8 @@ def _tiny(path: Path, kind: str, size: int | None) -> ImageSet:
     if unknown:
         raise DataError(f"{notes}: expected a file and a class of wnids.txt in each line, got {unknown!r}")
     test = Split([path / "val" / "images" / row[0] for row in rows], _int64(classes[row[1]] for row in rows), size)
-    return ImageSet("tiny-imagenet", kind, Split(images, _int64(labels), size), test, len(classes))
+    train = Split(images, _int64(labels), size)
+    return ImageSet("tiny-imagenet", kind, train, test, len(classes), resized=size is not None)
 
 
 def _folder(path: Path, kind: str, size: int | None) -> ImageSet:
@@ -229,7 +231,7 @@ def _folder(path: Path, kind: str, size: int | None) -> ImageSet:
             raise DataError(f"{strange}: the class {strange.parent.name!r} has no folder in {places[0]}")
         return Split(files, _int64(classes[file.parent.name] for file in files), size)
 
-    return ImageSet(path.resolve().name, kind, split(places[0]), split(places[1]), len(classes))
+    return ImageSet(path.resolve().name, kind, split(places[0]), split(places[1]), len(classes), resized=True)
 
 
 def _npz(path: Path, kind: str, size: int | None) -> ImageSet:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
 from benchmarks.timing import environment
@@ -109,6 +109,8 @@ class Run:
         self.method = method(recipe.method)
         self.recipe, self.machine, self.images = replace(recipe, method=self.method.spelling), machine, images
         self.settings = {"data": images.name, **asdict(self.recipe), "training_images": len(self._training()[0])}
+        if images.resized:
+            self.settings["size"] = images.side
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
         self.settings["config"] = self.method.describe()
         words = re.sub(r"[^\w=.,+-]+", "_", f"{images.name}-{recipe.network}-{self.recipe.method}")[:80]
@@ -242,8 +244,8 @@ class Trainer:
         self.order = torch.Generator()
         workers = run.machine.workers
         self.loader = DataLoader(
-            training, recipe.batch, shuffle=True, drop_last=True, collate_fn=self.collate, generator=self.order,
-            num_workers=workers, persistent_workers=workers > 0, pin_memory=self.cuda,
+            training, recipe.batch, sampler=RandomSampler(training, generator=self.order), drop_last=True,
+            collate_fn=self.collate, num_workers=workers, persistent_workers=workers > 0, pin_memory=self.cuda,
         )  # fmt: skip
         self.model = run._new_network()
         self.optimizer = torch.optim.SGD(
@@ -274,6 +276,7 @@ class Trainer:
         """Train for one epoch; its mean loss, and the accuracy on mixed batches."""
         self.collate.set_epoch(epoch)
         self.order.manual_seed(self.recipe.seed * 1_000_003 + epoch)
+        torch.empty((), dtype=torch.int64).random_(generator=self.order)  # as a loader draws its seed first
         self.model.train()
         totals = torch.zeros(2, dtype=torch.float64, device=self.machine.device)  # read once, at the end
         batches = len(self.loader)

@@ -73,7 +73,7 @@ def residual(
     return network
 
 
-#: By name: from the number of classes to a network. `small` and `tiny` are for a core or two.
+#: By name: from the number of classes to a network. `resnet8` and `small` are for a core or two.
 NETWORKS = {
     "resnet18": partial(residual, block=Basic, depths=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
     "resnext50": partial(residual, block=Bottleneck, depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
