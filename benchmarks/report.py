@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         help="folders of runs, files of JSON lines (default: train.jsonl of benchmarks/results)")  # fmt: skip
     add("--gather", type=Path, metavar="JSONL", help="write the finished runs as JSON lines")
     add("--cost", type=Path, nargs="*", metavar="JSON",
-        help="of benchmarks.train --cost (default: cost*.json of benchmarks/results, unless runs are given)")  # fmt: skip
+        help="of benchmarks.train --cost (default: benchmarks/results/cost*.json, unless runs are given)")  # fmt: skip
     add("--write", type=Path, metavar="MD", help="put the tables between this file's marks")
     add("--plot", type=Path, metavar="PNG", help="draw the curves")
     return found

@@ -20,8 +20,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from benchmarks.timing import RESULTS, one_thread, table, write
-from benchmarks.training.augment import AUGMENTS
 from benchmarks.training import corruptions
+from benchmarks.training.augment import AUGMENTS
 from benchmarks.training.cost import cost
 from benchmarks.training.data import KINDS, DataError, load
 from benchmarks.training.loop import Machine, Recipe, Run, TrainingError, best_device, check_device, set_threads, where

@@ -4,6 +4,7 @@ python examples/ddp.py --epochs 4
 """
 
 import argparse
+import gc
 import tempfile
 import zlib
 
@@ -27,9 +28,16 @@ def checksum(tensors: list[torch.Tensor]) -> str:
     return f"{crc:08x}"
 
 
-def train(rank: int, options: argparse.Namespace, store: str) -> None:
+def run(rank: int, options: argparse.Namespace, store: str) -> None:
     """What each process does."""
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=options.processes)
+    train(rank, options)
+    gc.collect()  # the model's cycles hold the group, whose threads must end before Python does
+    dist.destroy_process_group()
+
+
+def train(rank: int, options: argparse.Namespace) -> None:
+    """Train, and tell what this rank was shown."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     digits = load_digits()
@@ -66,7 +74,6 @@ def train(rank: int, options: argparse.Namespace, store: str) -> None:
         if rank == 0:
             for other, line in enumerate(everybody):
                 print(f"epoch {epoch}, rank {other}: {line}")
-    dist.destroy_process_group()
 
 
 def main() -> None:
@@ -77,7 +84,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(train, (options, f"{folder}/store"), options.processes)
+        torch.multiprocessing.spawn(run, (options, f"{folder}/store"), options.processes)
 
 
 if __name__ == "__main__":

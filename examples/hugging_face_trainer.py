@@ -42,9 +42,14 @@ class SetEpoch(TrainerCallback):
     def __init__(self, collate: MiAMixCollator) -> None:
         self.collate = collate
 
-    def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """`state.epoch` has a fraction where training resumes in mid-epoch."""
-        self.collate.set_epoch(int(state.epoch))
+        self.epoch = int(state.epoch)
+
+    def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Counted here, since for a dataset without a length `state.epoch` falls behind."""
+        self.collate.set_epoch(self.epoch)
+        self.epoch += 1
 
 
 def soft_cross_entropy(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

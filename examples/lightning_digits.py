@@ -45,8 +45,8 @@ class Digits(L.LightningDataModule):
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, int]:
-        """What a checkpoint holds: checkpoints are saved at an epoch's end here."""
-        return {"first_epoch": self.trainer.current_epoch + 1}
+        """What a checkpoint holds: it is saved at an epoch's end here, or after the last."""
+        return {"first_epoch": self.trainer.fit_loop.epoch_progress.current.ready}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Called before `train_dataloader`."""
@@ -106,6 +106,7 @@ def main() -> None:
         callbacks=[ModelCheckpoint(options.folder, save_last=True)],
     )  # fmt: skip
     trainer.fit(Network(), Digits(options.workers), ckpt_path=options.resume)
+    trainer.save_checkpoint(f"{options.folder}/final.ckpt")
 
 
 if __name__ == "__main__":

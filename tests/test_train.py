@@ -347,7 +347,9 @@ def test_a_size_is_part_of_a_runs_name(tmp_path, rng):
     for place in ("train/a", "test/a"):
         (tmp_path / "set" / place).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "set" / place / "0.png"), rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
-    names = [Run(Recipe(method="vanilla"), Machine(), load(tmp_path / "set", size=size), tmp_path).name for size in (8, 16)]
+    names = [
+        Run(Recipe(method="vanilla"), Machine(), load(tmp_path / "set", size=size), tmp_path).name for size in (8, 16)
+    ]
     assert names[0] != names[1]
 
 

@@ -139,7 +139,6 @@ def _corruptions(
         yield (
             name,
             lambda array=array: tuple(
-                Split(np.array(array[i * n : i * n + most]), labels[i * n : i * n + most])
-                for i in range(SEVERITIES)
+                Split(np.array(array[i * n : i * n + most]), labels[i * n : i * n + most]) for i in range(SEVERITIES)
             ),
         )

@@ -17,5 +17,6 @@ def test_resumes_in_the_right_epoch(tmp_path):
     whole = shown("4", "whole", "--workers", "0")
     assert len({line.split(",")[0].split("shown ")[1] for line in whole}) == 4
     half = shown("2", "half")
-    rest = shown("4", "half", "--resume", str(tmp_path / "half" / "last.ckpt"))
-    assert half + rest == whole
+    for checkpoint in ("last", "final"):  # saved in the last epoch, and after it
+        rest = shown("4", checkpoint, "--resume", str(tmp_path / "half" / f"{checkpoint}.ckpt"))
+        assert half + rest == whole
