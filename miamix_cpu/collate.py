@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -19,7 +20,7 @@ from miamix_cpu.mixer import MixedBatch, check_dtype
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.samples import Samples, read_samples
 from miamix_cpu.shared import EpochState
-from miamix_cpu.transport import empty, from_array
+from miamix_cpu.transport import channels_first_view, empty, from_array
 
 
 class MiAMixCollator(KeyedMixer):
@@ -117,6 +118,8 @@ class MiAMixCollator(KeyedMixer):
         )
         self.dtype = dtype
         self.return_batch = bool(return_batch)
+        if opencv_threads is not None:
+            check_integer("opencv_threads", opencv_threads, low=0)
         self.opencv_threads = opencv_threads
         self._state = EpochState()
         self._local = threading.local()
@@ -178,15 +181,15 @@ class MiAMixCollator(KeyedMixer):
         Raises
         ------
         ValueError
-            Where the plan has no key although views must be made, or is not for these samples.
+            Where the plan has no key although views must be made, or is for another number or size of images. That they
+            are the plan's own samples is not checked.
         """
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
         epoch = self._state.begin()
         parts = read_samples(samples, self.keys, self.index_key)
-        if self._transform is not None:
-            self._limit_opencv()
+        self._limit_opencv()
         return self._render(self._prepare(parts, replayed, epoch), parts)
 
     def _remember(self, key: bytes) -> None:
@@ -197,6 +200,7 @@ class MiAMixCollator(KeyedMixer):
 
     def _render(self, prepared: Prepared, parts: Samples) -> Any:
         plan, labels = prepared.plan, prepared.labels
+        extras = {key: _collate_extra(key, values) for key, values in parts.extras.items()}
         rendered = "uint8" if self.dtype == "uint8" else "float32"
         shape = prepared.shape(self.memory_format)
         images = empty(shape, getattr(torch, self.dtype))
@@ -206,13 +210,12 @@ class MiAMixCollator(KeyedMixer):
         if buffer is not images:
             images.copy_(buffer)
         if self.memory_format == "channels_last":
-            images = images.permute(0, 3, 1, 2)
+            images = channels_first_view(images)
         if self.targets == "soft":
             targets: Any = empty((len(plan), self.num_classes), torch.float32)
             soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets.numpy())
         else:
             targets = tuple(from_array(part) for part in (labels.copy(), labels[plan.partner], lam))
-        extras = {key: default_collate(values) for key, values in parts.extras.items()}
         if not self.return_batch:
             return self._packed(images, targets, masks if self.return_masks else None, extras, parts.is_dict)
         return MixedBatch(
@@ -235,9 +238,15 @@ class MiAMixCollator(KeyedMixer):
     def _limit_opencv(self) -> None:
         if self.opencv_threads is None or get_worker_info() is None or getattr(self._local, "limited", False):
             return
-        self._local.limited = True
-        try:
-            import cv2
-        except ImportError:
-            return
-        cv2.setNumThreads(self.opencv_threads)
+        cv2 = sys.modules.get("cv2")
+        if cv2 is not None:
+            self._local.limited = True
+            cv2.setNumThreads(self.opencv_threads)
+
+
+def _collate_extra(key: Any, values: Any) -> Any:
+    try:
+        return default_collate(values)
+    except Exception as error:
+        error.add_note(f"raised by default_collate, for the samples' {key!r}")
+        raise

@@ -17,6 +17,10 @@ from miamix_cpu.gather import Gathered, gather
 LAYOUTS = ("auto", "channels_last", "channels_first")
 _SHAPE, _DTYPE = attrgetter("shape"), attrgetter("dtype")
 _PIL_MODES = ("L", "LA", "RGB", "RGBA", "F")
+_RAW_PIL_MODES = (*_PIL_MODES, "1", "I", "I;16")  # of other modes the values are no intensities: "P" holds indices
+
+#: What becomes of an image: it is mixed as it is, made into views as an array, or only hashed.
+MIXED, TRANSFORMED, HASHED = "mixed", "transformed", "hashed"
 
 
 def is_tensor(value: Any) -> bool:
@@ -31,7 +35,7 @@ def is_pil(value: Any) -> bool:
     return pil is not None and isinstance(value, pil.Image)
 
 
-def as_array(image: Any, what: str, *, raw: bool = False) -> np.ndarray:
+def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
     """The image as an array that shares its memory where it can.
 
     Parameters
@@ -39,32 +43,38 @@ def as_array(image: Any, what: str, *, raw: bool = False) -> np.ndarray:
     image : array (H, W, C) or (H, W), PIL image of mode L, LA, RGB, RGBA or F, or CPU tensor (C, H, W)
     what : str
         How messages call it, e.g. "image of sample 3".
-    raw : bool
-        It goes through a transform of the caller's before it is mixed: any dtype, any PIL mode.
+    purpose : MIXED, TRANSFORMED or HASHED
+        uint8 or float32 is mixed; of any dtype are images that a transform takes as arrays, then also of PIL's modes
+        1, I and I;16; of those that are only hashed nothing is asked.
 
     Returns
     -------
-    uint8 or float32 array with 2 or 3 axes, none of them empty
+    array with 2 or 3 axes, none of them empty
     """
     if isinstance(image, np.ndarray):
         array = image
     elif is_tensor(image):
         if image.device.type != "cpu":
             raise TypeError(f"{what} must be on the CPU, got a tensor on {image.device}")
+        if str(image.layout) != "torch.strided":
+            raise TypeError(f"{what} must be dense, got a tensor of layout {image.layout}")
+        if purpose == HASHED and not image.dtype.is_complex and image.element_size() == 2:
+            image = image.contiguous().view(sys.modules["torch"].int16)  # bfloat16, of which NumPy knows nothing
         try:
-            array = image.detach().numpy()
+            array = image.numpy(force=True)
         except TypeError:
             raise TypeError(f"{what} must be uint8 or float32, got {image.dtype}") from None
     elif is_pil(image):
-        if image.mode not in _PIL_MODES and not raw:
+        modes = _PIL_MODES if purpose == MIXED else _RAW_PIL_MODES
+        if image.mode not in modes and purpose != HASHED:
             raise TypeError(
-                f"{what} is a PIL image of mode {image.mode!r}, allowed are {', '.join(_PIL_MODES)}: "
+                f"{what} is a PIL image of mode {image.mode!r}, allowed are {', '.join(modes)}: "
                 'call .convert("RGB") in the dataset'
             )
         array = np.asarray(image)
     else:
         raise TypeError(f"{what} must be an array, a PIL image or a tensor, got {type(image).__name__}")
-    if array.dtype not in (np.uint8, np.float32) and not (raw and array.dtype.kind in "biuf"):
+    if array.dtype not in (np.uint8, np.float32) and (purpose == MIXED or array.dtype.kind not in "biuf"):
         raise TypeError(f"{what} must be uint8 or float32, got {array.dtype}")
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(f"{what} must have 2 or 3 axes, (H, W, C), (C, H, W) or (H, W), none empty, got {array.shape}")
@@ -109,7 +119,7 @@ class Images:
         return gather(self.arrays)
 
 
-def read_images(images: list[Any], layout: str, names: Callable[[int], str], *, raw: bool = False) -> Images:
+def read_images(images: list[Any], layout: str, names: Callable[[int], str], purpose: str = MIXED) -> Images:
     """All images of a batch, or of its views, as arrays.
 
     Parameters
@@ -118,26 +128,26 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], *, 
     layout : one of LAYOUTS
     names : int -> str
         How messages call image i.
-    raw : bool
-        They go through a transform before they are mixed, so shapes and dtypes may differ.
+    purpose : MIXED, TRANSFORMED or HASHED
+        Those that are mixed as they are must be of one shape and dtype.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the first image that is no image, or, unless `raw`, differs from image 0.
+        Naming the first image that is no image, or differs from image 0 where it must not.
     """
     first = images[0]
     if type(first) is np.ndarray and all(_all_equal(map(trait, images)) for trait in (type, _SHAPE, _DTYPE)):
-        as_array(first, names(0), raw=raw)
+        as_array(first, names(0), purpose)
         return Images(images, is_planar(first, first.shape, layout, names(0)), True)
-    arrays = [as_array(image, names(i), raw=raw) for i, image in enumerate(images)]
+    arrays = [as_array(image, names(i), purpose) for i, image in enumerate(images)]
     planar = [is_planar(images[i], array.shape, layout, names(i)) for i, array in enumerate(arrays)]
     for i, array in enumerate(arrays):
         if planar[i] != planar[0] and array.ndim == arrays[0].ndim == 3:
             raise ValueError(f"{names(i)} is {_layout(planar[i])}, {names(0)} is {_layout(planar[0])}")
-        if not raw and array.shape != arrays[0].shape:
+        if purpose == MIXED and array.shape != arrays[0].shape:
             raise ValueError(f"{names(i)} has shape {array.shape}, {names(0)} has {arrays[0].shape}")
-        if not raw and array.dtype != arrays[0].dtype:
+        if purpose == MIXED and array.dtype != arrays[0].dtype:
             raise ValueError(f"{names(i)} is {array.dtype}, {names(0)} is {arrays[0].dtype}")
     return Images(arrays, planar[0], _all_equal(map(_SHAPE, arrays)) and _all_equal(map(_DTYPE, arrays)))
 

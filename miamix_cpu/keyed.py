@@ -15,7 +15,7 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule, probability_of
 from miamix_cpu.fingerprint import hash_gathered, hash_images
 from miamix_cpu.gather import Gathered
-from miamix_cpu.images import LAYOUTS, Images, read_images
+from miamix_cpu.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, is_tensor, read_images
 from miamix_cpu.labels import read_labels
 from miamix_cpu.mixer import MiAMix, mix_views, normalisation
 from miamix_cpu.plan import MixPlan
@@ -187,9 +187,11 @@ class KeyedMixer:
         if transform is not None and not transform.takes_arrays and parts.indices is not None:
             return None, None
 
+        purpose = MIXED if transform is None else TRANSFORMED if transform.takes_arrays else HASHED
+
         def read(images: list[Any], which: str) -> Images:
             name = "image" if parts.seconds is None else f"{which} view"
-            return read_images(images, self.layout, lambda i: f"{name} of sample {i}", raw=transform is not None)
+            return read_images(images, self.layout, lambda i: f"{name} of sample {i}", purpose)
 
         return read(parts.images, "first"), None if parts.seconds is None else read(parts.seconds, "second")
 
@@ -230,15 +232,20 @@ class KeyedMixer:
         if transform is None or key is None:
             raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
         rng = stream(key, VIEWS)
-        # Albumentations says itself what its results are; other callables' are what `layout` says.
-        layout = "auto" if transform.takes_arrays else self.layout
+
+        # Albumentations says itself what its results are, and so does the change of an array into a tensor.
+        def layout_of(views: list[Any]) -> str:
+            changed = is_tensor(views[0]) != is_tensor(parts.images[0])
+            return "auto" if transform.takes_arrays or changed else self.layout
 
         def make(indices: Sequence[int], which: str) -> Images:
             images, planar = parts.images, False
             if transform.takes_arrays and held is not None:
                 images, planar = held.arrays, held.planar
             views = transform.make(images, planar, indices, rng, lambda i: f"the {which} view of sample {i}")
-            return read_images(views, layout, lambda v: f"the transform's {which} view of sample {indices[v]}")
+            return read_images(
+                views, layout_of(views), lambda v: f"the transform's {which} view of sample {indices[v]}"
+            )
 
         return make(range(len(parts.images)), "first"), lambda needed: make(needed, "second")
 

@@ -72,13 +72,19 @@ def _stack(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
 _INTEGERS = frozenset((int, bool, np.int64, np.int32, np.uint8))  # which np.array takes fast
 
 
+def _as_array(label: Any) -> np.ndarray:
+    if hasattr(label, "detach"):  # a tensor, perhaps of bfloat16, of which NumPy knows nothing
+        label = (label.float() if label.is_floating_point() else label).numpy(force=True)
+    return np.asarray(label)
+
+
 def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
     """Labels of any kind, each looked at by itself, so that the first odd one can be named."""
     arrays: list[np.ndarray] = []
     for i, label in enumerate(labels):
         try:
-            array = np.asarray(label)
-        except ValueError:
+            array = _as_array(label)
+        except (ValueError, TypeError, RuntimeError):
             array = np.asarray(None)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"label of sample {i} must be an integer class or a vector of numbers, got {label!r}")
@@ -89,6 +95,8 @@ def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
                 raise ValueError(f"label of sample {i} is NaN")
             raise TypeError(f"label of sample {i} must be an integer class or a vector of numbers, got {label!r}")
         arrays.append(array)
+    if arrays and arrays[0].ndim == 0:
+        return np.array(arrays, dtype=np.int64)  # uint64 beside int64 would be float64
     return np.array(arrays) if arrays else np.zeros(0)
 
 

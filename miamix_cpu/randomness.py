@@ -8,9 +8,11 @@ plan and one for the views: changing the transform never changes the mix.
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
@@ -23,6 +25,16 @@ PLAN, VIEWS = 0, 1
 
 # Transforms that draw from the process's generators run one at a time.
 _GLOBALS_LOCK = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """A forked worker has none of the threads that may have held it."""
+    global _GLOBALS_LOCK
+    _GLOBALS_LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def batch_key(seed: int, epoch: int, parts: Sequence[bytes]) -> bytes:
@@ -69,7 +81,7 @@ def index_bytes(index: Any, sample: int) -> bytes:
     if isinstance(index, Integral):
         return b"i%d" % int(index)
     if isinstance(index, str):
-        return b"s" + index.encode()
+        return b"s" + index.encode(errors="surrogatepass")
     if isinstance(index, bytes):
         return b"b" + index
     if isinstance(index, (tuple, list)):
@@ -78,13 +90,30 @@ def index_bytes(index: Any, sample: int) -> bytes:
     raise TypeError(f"the index of sample {sample} must be an integer, a string or bytes, got {type(index).__name__}")
 
 
+def _warn_in_a_thread() -> None:
+    global _warned
+    if not _warned and threading.current_thread() is not threading.main_thread():
+        _warned = True
+        warnings.warn(
+            "a transform that draws from the process's generators runs in a thread: its views are the same each time "
+            "only while no other thread draws. Give an Albumentations Compose, which draws from a generator of its own",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+_warned = False
+
+
 @contextmanager
 def seeded_globals(rng: np.random.Generator) -> Iterator[None]:
     """Seed `random`, `numpy.random` and torch's CPU generator from `rng`, and restore them afterwards.
 
     So transforms that draw from them, torchvision's among them, are keyed by the batch, and their states are the same
-    before and after. torch's CUDA generators are left alone.
+    before and after. torch's CUDA generators are left alone. The process has one of each for all its threads: what
+    another thread draws meanwhile changes the results, and is drawn again afterwards.
     """
+    _warn_in_a_thread()
     torch = sys.modules.get("torch")
     seeds = rng.integers(0, 1 << 32, size=3)
     with _GLOBALS_LOCK:

@@ -69,7 +69,7 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
     return Samples(images, seconds, labels, extras, is_dict, epoch, indices)
 
 
-def read_columns(batch: Mapping[str, Any], keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
+def read_columns(batch: Mapping[Any, Any], keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
     """Take a batch of columns apart.
 
     Parameters
@@ -85,20 +85,25 @@ def read_columns(batch: Mapping[str, Any], keys: tuple[str, str], index_key: str
     for key in (*keys, *(() if index_key is None else (index_key,))):
         if key not in batch:
             raise ValueError(f"the batch has no {key!r}, it has {', '.join(map(repr, batch))}; see `keys`, `index_key`")
-    columns: dict[Any, Any] = {
-        key: column if isinstance(column, list) else np.asarray(column) for key, column in batch.items()
-    }
-    for key, column in columns.items():
-        if isinstance(column, np.ndarray) and column.ndim == 0:
-            raise TypeError(f"{key!r} must be a column of values, got {batch[key]!r}")
-        if len(column) != len(columns[keys[0]]):
-            raise ValueError(f"{key!r} has {len(column)} values, {keys[0]!r} has {len(columns[keys[0]])}")
-    images, labels = list(columns[keys[0]]), columns[keys[1]]
-    if not images:
+    lengths = {}
+    for key, column in batch.items():
+        try:
+            lengths[key] = len(column)
+        except TypeError:
+            raise TypeError(f"{key!r} must be a column of values, got {column!r}") from None
+        if lengths[key] != lengths.get(keys[0], lengths[key]):
+            raise ValueError(f"{key!r} has {lengths[key]} values, {keys[0]!r} has {lengths[keys[0]]}")
+    images, labels = _as_column(batch[keys[0]]), _as_column(batch[keys[1]])
+    if lengths[keys[0]] == 0:
         raise ValueError("the batch must hold at least one sample, got empty columns")
-    indices = None if index_key is None else list(columns[index_key])
+    indices = None if index_key is None else list(_as_column(batch[index_key]))
     extras = {key: batch[key] for key in batch if key not in keys}
-    return Samples(images, None, labels, extras, True, None, indices)
+    return Samples(list(images), None, labels, extras, True, None, indices)
+
+
+def _as_column(values: Any) -> Any:
+    """A list, or an array."""
+    return values if isinstance(values, list) else np.asarray(values)
 
 
 def _read_tuples(samples: Sequence[Any]) -> tuple[list[Any], list[Any], dict[Any, list[Any]]]:

@@ -84,7 +84,7 @@ def normalize_on_device(
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise TypeError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
-    scale, shift = (torch.as_tensor(v, dtype=torch.float32, device=images.device) for v in (std, mean))
+    scale, shift = (torch.as_tensor(v, dtype=torch.float32, device="cpu") for v in (std, mean))
     for name, values in (("mean", shift), ("std", scale)):
         if values.shape != (images.shape[1],):
             raise ValueError(
@@ -92,8 +92,11 @@ def normalize_on_device(
             )
     if not (scale > 0).all():
         raise ValueError(f"std must be above 0, got {tuple(std)}")
-    factor = 1 / (255 * scale)
-    return images.float().mul_(factor[:, None, None]).sub_((shift / scale)[:, None, None]).to(dtype)
+    # Checked and divided on the CPU: to read a value of the device, the host would wait for all that it has to do.
+    factor, shift = (
+        value[:, None, None].to(images.device, non_blocking=True) for value in (1 / (255 * scale), shift / scale)
+    )
+    return images.float().mul_(factor).sub_(shift).to(dtype)
 
 
 def _pair(targets: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

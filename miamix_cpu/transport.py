@@ -22,11 +22,12 @@ class _InMessage(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _arrived, (self.reshape(-1).view(torch.uint8).numpy().tobytes(), self.dtype, tuple(self.shape))
+        data = torch.empty(0, dtype=torch.uint8).set_(self.untyped_storage()).numpy().tobytes()
+        return _arrived, (data, self.dtype, tuple(self.shape), self.stride())
 
 
-def _arrived(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.frombuffer(bytearray(data), dtype=dtype).view(shape)
+def _arrived(data: bytes, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=dtype).as_strided(shape, stride)
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -41,6 +42,11 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     tensor = torch.empty(0, dtype=dtype)
     storage = tensor.untyped_storage()._new_shared(size)  # type: ignore[no-untyped-call]
     return tensor.set_(storage).view(shape)
+
+
+def channels_first_view(images: torch.Tensor) -> torch.Tensor:
+    """(N, H, W, C) as (N, C, H, W), which travels alike."""
+    return images.permute(0, 3, 1, 2).as_subclass(type(images))
 
 
 def from_array(array: np.ndarray) -> torch.Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.epochs import IndexedSample
-from miamix_cpu.images import as_array, is_planar
+from miamix_cpu.images import TRANSFORMED, as_array, is_planar
 from miamix_cpu.randomness import VIEWS, batch_key, index_bytes, seeded_globals, stream
 
 # Albumentations asks the network for its newest version when it is imported.
@@ -114,7 +114,9 @@ class Transform:
             transform = self._local.transform
             transform.set_random_state(rng, random.Random(int(rng.integers(1 << 63))))
             if planar:
-                images = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
+                images = [
+                    image if image.ndim == 2 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images
+                ]
         with seeded_globals(rng) if self.draws_globally else nullcontext():
             return [self._call(transform, images[i], names(i)) for i in indices]
 
@@ -135,7 +137,8 @@ class TwoViews:
     """A map-style dataset whose images are pairs of augmented views, `((first, second), label)`.
 
     For datasets that augment in `__getitem__`. Item i's views are drawn from a key made of (seed, epoch, i), so they
-    are the same for any number of workers. Around an `Indexed` dataset the epoch is the one that travels with i.
+    are the same for any number of workers. Call its `set_epoch` beside the collator's, or its views are the same in all
+    epochs; around an `Indexed` dataset, asked by an `EpochSampler`, the epoch is the one that travels with i.
 
     Parameters
     ----------
@@ -160,33 +163,46 @@ class TwoViews:
         self.seed = int(seed)
         self.key = key
         self._transform = Transform(transform)
-        self._epoch = _shared_epoch()
+        self._shared = _shared_integers(3)  # the epoch, the items given in it, and whether that was warned of
 
     draws_views = True
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if hasattr(self._epoch, "share_memory_"):
-            self._epoch.share_memory_()
+        if hasattr(self._shared, "share_memory_"):
+            self._shared.share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other views from now on; call it before `iter(loader)`. Reaches live workers."""
-        self._epoch[0] = epoch
+        if epoch != self._shared[0]:
+            self._shared[0], self._shared[1] = epoch, 0
 
     def __getitem__(self, index: Any) -> Any:
         sample = self.dataset[index]
         if isinstance(sample, IndexedSample):
             return sample._replace(sample=self._with_views(sample.sample, sample.epoch, sample.index))
-        return self._with_views(sample, int(self._epoch[0]), index)
+        self._count()
+        return self._with_views(sample, int(self._shared[0]), index)
+
+    def _count(self) -> None:
+        """Warn once where the dataset has been gone through more than twice in one epoch."""
+        self._shared[1] += 1
+        if self._shared[2] == 0 and hasattr(self.dataset, "__len__") and self._shared[1] > 2 * len(self.dataset):
+            self._shared[2] = 1
+            warnings.warn(
+                f"TwoViews has given {int(self._shared[1])} items of {len(self.dataset)} in epoch "
+                f"{int(self._shared[0])}, so views repeat: call its set_epoch(epoch) before each epoch's iter(loader)",
+                stacklevel=3,
+            )
 
     def _with_views(self, sample: Any, epoch: int, index: Any) -> Any:
         is_dict = isinstance(sample, dict)
         image, planar = sample[self.key] if is_dict else sample[0], False
         if self._transform.takes_arrays:
-            array = as_array(image, f"the image of item {index}", raw=True)
+            array = as_array(image, f"the image of item {index}", TRANSFORMED)
             image, planar = array, is_planar(image, array.shape, "auto", f"the image of item {index}")
         rng = stream(batch_key(self.seed, epoch, [index_bytes(index, 0)]), VIEWS)
         pair = tuple(
@@ -197,10 +213,10 @@ class TwoViews:
         return {**sample, self.key: pair} if is_dict else (pair, *sample[1:])
 
 
-def _shared_epoch() -> Any:
-    """One integer that workers see change: a shared tensor where there is torch, else an array."""
+def _shared_integers(n: int) -> Any:
+    """`n` integers that workers see change: a shared tensor where there is torch, else an array."""
     try:
         import torch
     except ImportError:
-        return np.zeros(1, dtype=np.int64)
-    return torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        return np.zeros(n, dtype=np.int64)
+    return torch.zeros(n, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]

@@ -72,10 +72,12 @@ def test_epochs_and_seeds_and_samples_differ():
 
 def test_other_columns_are_kept_and_nothing_is_modified():
     ids, words = np.arange(16), [f"picture {i}" for i in range(16)]
-    batch = columns(id=ids, words=words)
+    boxes = [(np.zeros((i, 4)),) for i in range(16)]  # ragged
+    batch = columns(id=ids, words=words, boxes=boxes)
     before = batch["image"].copy(), batch["label"].copy()
     mixed = MiAMixBatch(10, NO_SELF, out_keys=("pixel_values", "labels"))(batch)
-    assert list(mixed) == ["pixel_values", "labels", "id", "words"]
+    assert list(mixed) == ["pixel_values", "labels", "id", "words", "boxes"]
+    assert mixed["boxes"] is boxes
     assert mixed["id"] is ids
     assert mixed["words"] is words
     np.testing.assert_array_equal(batch["image"], before[0])

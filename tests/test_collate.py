@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 import random
 import threading
+import time
 import warnings
 
 import albumentations as A
@@ -493,11 +494,25 @@ def test_opencvs_thread_pool_in_workers(option, in_worker):
         collate = MiAMixCollator(10, NO_SELF, seed=0, dtype="uint8", transform=as_grey_as_there_are_threads, **option)
         ((images, _),) = DataLoader(Numbers(4), 4, num_workers=1, collate_fn=collate)
         assert images.unique().tolist() == [in_worker]
+        without = MiAMixCollator(10, NO_SELF, seed=0, **option)
+        batches = list(DataLoader(ThreadsOfOpenCV(), 1, num_workers=1, collate_fn=without))
+        assert [int(labels.argmax()) for _, labels in batches] == [3, in_worker, in_worker]
         collate.set_epoch(1)
         assert collate([Numbers(4)[i] for i in range(4)])[0].unique().tolist() == [3]
         assert cv2.getNumThreads() == 3
     finally:
         cv2.setNumThreads(before)
+
+
+class ThreadsOfOpenCV:
+    """A dataset that uses OpenCV itself; the collator sees that at its first batch."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        time.sleep(0.1)
+        return np.full((2, 2), index, np.uint8), cv2.getNumThreads()
 
 
 def as_grey_as_there_are_threads(image):
@@ -640,6 +655,7 @@ def test_a_collator_pickles(module):
     assert same(again(samples_of(6)), expected)
 
 
+@pytest.mark.filterwarnings("ignore:a transform that draws")
 def test_threads_share_a_collator():
     batches = [samples_of(8, seed=seed) for seed in range(24)]
     for transform in (crop(), draws_from_everything):
@@ -671,6 +687,7 @@ def test_threads_share_a_collator():
     ({"keys": "image"}, TypeError, r"keys must be a pair of names \(image, label\), got 'image'"),
     ({"out_keys": ("a", "a")}, ValueError, "out_keys must be two different names"),
     ({"transform": 5}, TypeError, "transform must be callable, got 5"),
+    ({"opencv_threads": "all"}, TypeError, "opencv_threads must be an integer, got 'all'"),
     ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
     ({"mean": (0.5,), "std": (1.0,), "dtype": "uint8"}, ValueError, "mean and std need a float dtype"),
     ({"targets": "pair", "label_smoothing": 0.1}, ValueError, "label_smoothing needs targets='soft'"),
@@ -723,6 +740,40 @@ def test_bad_samples_are_named(samples, options, error, words):
     collate = MiAMixCollator(10, NO_SELF, seed=0, **options)
     with pytest.raises(error, match=words):
         collate(samples)
+
+
+def test_palettes_are_not_mixed_as_intensities():
+    picture = Image.fromarray(np.zeros((4, 4, 3), np.uint8)).convert("P")
+    with pytest.raises(TypeError, match=r"image of sample 0 is a PIL image of mode 'P'"):
+        MiAMixCollator(10, seed=0, transform=crop(2))([(picture, 0)])
+    converted, _ = MiAMixCollator(10, seed=0, transform=lambda image: image.convert("RGB"))([(picture, 0)])
+    assert converted.shape == (1, 3, 4, 4)
+
+
+def test_tensors_made_of_arrays_are_read_as_tensors(rng):
+    """`layout` says what the samples hold; a transform like torchvision's ToTensor turns it round."""
+    pictures = rng.integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
+    samples = [(picture, i) for i, picture in enumerate(pictures)]
+
+    def to_tensor(image):
+        return torch.from_numpy(image.transpose(2, 0, 1) / np.float32(255))
+
+    batches = [
+        MiAMixCollator(10, seed=0, layout=layout, transform=to_tensor)(samples)[0]
+        for layout in ("auto", "channels_last")
+    ]
+    assert batches[0].shape == (3, 3, 5, 4)
+    assert torch.equal(*batches)
+
+
+@pytest.mark.parametrize("entry", [None, "ragged"])
+def test_an_entry_that_cannot_be_collated_is_named(entry):
+    samples = [
+        {"image": GREY, "label": i, "boxes": None if entry is None else np.zeros((i, 4), np.float32)} for i in range(2)
+    ]
+    with pytest.raises((TypeError, RuntimeError)) as raised:
+        MiAMixCollator(10, NO_SELF, seed=0)(samples)
+    assert "raised by default_collate, for the samples' 'boxes'" in raised.value.__notes__
 
 
 @pytest.mark.parametrize(

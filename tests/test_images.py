@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from miamix_cpu.images import as_array, is_planar, read_images
+from miamix_cpu.images import HASHED, TRANSFORMED, as_array, is_planar, read_images
 
 
 def name(i):
@@ -41,6 +41,7 @@ def test_tensors_and_arrays_share_their_memory():
     (Image.new("P", (5, 4)), TypeError, "it is a PIL image of mode 'P', allowed are .*convert"),
     (Image.new("1", (5, 4)), TypeError, "mode '1'"),
     (Image.new("CMYK", (5, 4)), TypeError, "mode 'CMYK'"),
+    (torch.zeros(4, 5).to_sparse(), TypeError, "it must be dense, got a tensor of layout torch.sparse_coo"),
 ])  # fmt: skip
 def test_bad_images_are_named(image, error, words):
     with pytest.raises(error, match=words):
@@ -76,7 +77,7 @@ def test_images_that_differ_are_named(other):
     changed = kind(other.shape, dtype=torch.uint8 if kind is torch.zeros else np.float32)
     with pytest.raises(ValueError, match=r"image of sample 1 is \w+, image of sample 0 is \w+"):
         read([other, changed])
-    assert len(read([other, smaller, changed], raw=True).arrays) == 3
+    assert len(read([other, smaller, changed], purpose=TRANSFORMED).arrays) == 3
 
 
 def test_images_of_two_layouts_are_named():
@@ -85,6 +86,24 @@ def test_images_of_two_layouts_are_named():
 
 
 def test_raw_images_may_be_of_any_dtype():
-    read([np.zeros((4, 4), np.uint16), np.zeros((5, 5), np.float64)], raw=True)
+    read([np.zeros((4, 4), np.uint16), np.zeros((5, 5), np.float64)], purpose=TRANSFORMED)
     with pytest.raises(TypeError, match="image of sample 1 must be uint8 or float32"):
-        read([np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.complex64)], raw=True)
+        read([np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.complex64)], purpose=TRANSFORMED)
+
+
+def test_only_pil_images_of_intensities_become_arrays():
+    for mode in ("1", "I", "I;16"):
+        assert as_array(Image.new(mode, (5, 4)), "it", TRANSFORMED).shape == (4, 5)
+    for mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
+        with pytest.raises(TypeError, match=rf"mode '{mode}', allowed are L, .*, 1, I, I;16: call .convert"):
+            as_array(Image.new(mode, (5, 4)), "it", TRANSFORMED)
+        assert as_array(Image.new(mode, (5, 4)), "it", HASHED).size >= 20
+
+
+def test_tensors_of_any_kind_are_read():
+    conjugated = torch.complex(torch.zeros(4, 5), torch.ones(4, 5)).conj().imag
+    assert conjugated.is_neg()
+    np.testing.assert_array_equal(as_array(conjugated, "it"), -np.ones((4, 5)))
+    as_array(torch.ones(4, 5, requires_grad=True), "it")
+    halves = torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)
+    assert len({as_array(bits, "it", HASHED).tobytes() for bits in (halves, 2 * halves)}) == 2

@@ -8,7 +8,7 @@ from miamix_cpu.labels import read_labels
 @pytest.mark.parametrize("labels", [
     [1, 0, 2], (1, 0, 2), np.array([1, 0, 2]), np.array([1, 0, 2], np.uint8), [np.int64(1), np.int32(0), np.uint8(2)],
     [torch.tensor(1), torch.tensor(0), torch.tensor(2)], [np.array(1), np.array(0), np.array(2)], [True, False, 2],
-    range(1, 4),
+    range(1, 4), [np.uint64(1), 0, np.int8(2)],
 ])  # fmt: skip
 def test_integers_of_any_kind(labels):
     found = read_labels(labels, 4)
@@ -19,6 +19,7 @@ def test_integers_of_any_kind(labels):
 @pytest.mark.parametrize("labels", [
     [[0.5, 0.5], [1, 0]], np.array([[0.5, 0.5], [1, 0]]), [torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])],
     [np.array([0.5, 0.5], np.float16), np.array([1, 0], np.float16)],
+    [torch.tensor([0.5, 0.5], dtype=torch.bfloat16), torch.tensor([1.0, 0.0], requires_grad=True)],
 ])  # fmt: skip
 def test_vectors_of_any_kind(labels):
     found = read_labels(labels, 2)
@@ -35,6 +36,7 @@ def test_vectors_of_any_kind(labels):
     ([0, "dog"], TypeError, "label of sample 1 must be an integer class or a vector of numbers, got 'dog'"),
     ([1, None], TypeError, "label of sample 1 must be .* got None"),
     ([1, [[1], [2, 3]]], TypeError, "label of sample 1 must be"),
+    ([1, torch.zeros((), device="meta")], TypeError, "label of sample 1 must be"),
     ([[1, 0, 0], [0, 1, 0]], ValueError, r"label of sample 0 must have num_classes=2 values, got shape \(3,\)"),
     ([[1, 0], [0, 1, 0]], ValueError, r"label of sample 1 has shape \(3,\), that of sample 0 \(2,\)"),
     ([[1, 0], 1], ValueError, r"label of sample 1 has shape \(\), that of sample 0 \(2,\)"),

@@ -67,6 +67,12 @@ def test_normalisation_on_the_device_equals_the_fused_one(memory_format):
     assert normalize_on_device(images, MEAN, STD, torch.bfloat16).dtype == torch.bfloat16
 
 
+def test_normalisation_reads_nothing_back_from_the_device():
+    """A value of a GPU's would have to be waited for; a "meta" tensor has none."""
+    images = torch.zeros((2, 3, 4, 5), dtype=torch.uint8, device="meta")
+    assert normalize_on_device(images, MEAN, STD).shape == images.shape
+
+
 @pytest.mark.parametrize(("call", "error", "words"), [
     (lambda x: normalize_on_device(x.float(), MEAN, STD), TypeError, r"images must be uint8 \(N, C, H, W\), got torch.fl"),
     (lambda x: normalize_on_device(x[0], MEAN, STD), TypeError, "images must be uint8"),

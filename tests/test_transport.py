@@ -47,6 +47,17 @@ def tensors_of(loader):
 
 
 @pytest.mark.usefixtures("worker")
+def test_channels_last_goes_in_the_message_too():
+    images = transport.channels_first_view(transport.empty((2, 4, 5, 3), torch.uint8))
+    images[:] = torch.arange(120, dtype=torch.uint8).view(2, 3, 4, 5)
+    message = ForkingPickler.dumps(images)
+    assert b"rebuild_storage" not in message
+    arrived = ForkingPickler.loads(message)
+    assert arrived.stride() == images.stride() == (60, 1, 15, 3)
+    assert torch.equal(arrived, images)
+
+
+@pytest.mark.usefixtures("worker")
 def test_small_tensors_go_in_the_message_and_large_ones_in_shared_memory():
     small, large = transport.empty((128, 10), torch.float32), transport.empty((128, 3, 32, 32), torch.uint8)
     assert large.is_shared()

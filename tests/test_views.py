@@ -1,6 +1,7 @@
 import pickle
 import random
 import threading
+import warnings
 
 import albumentations as A
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from albumentations.pytorch import ToTensorV2
 from torch.utils.data import DataLoader
 
-from miamix_cpu import Indexed, TwoViews
+from miamix_cpu import Indexed, MiAMixCollator, MiAMixConfig, TwoViews
 from miamix_cpu.views import Transform, is_albumentations, takes_keyword
 from tests.transforms import Numbers, draws_from_everything
 
@@ -217,3 +218,27 @@ def test_a_copied_dataset_shares_its_epoch():
         dataset.set_epoch(epoch)
         epochs.append([pair for pair, _ in next(iter(loader))])
     assert not np.array_equal(*epochs)
+
+
+def test_views_that_repeat_are_warned_of():
+    dataset = TwoViews(Numbers(3), crop())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for epoch in range(4):
+            dataset.set_epoch(epoch)
+            for i in range(3):
+                dataset[i]
+        for i in (0, 1, 2):
+            dataset[i]
+    with pytest.warns(UserWarning, match=r"TwoViews has given 7 items of 3 in epoch 3.*call its set_epoch"):
+        dataset[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset[0]
+
+
+def test_grey_tensors_reach_albumentations_beside_none():
+    pictures = [torch.zeros(3, 4, 5), torch.ones(4, 5)]
+    collate = MiAMixCollator(2, MiAMixConfig(p_self=0), seed=0, transform=A.Compose([A.HorizontalFlip()]))
+    with pytest.raises(ValueError, match="first view of sample 1 has shape"):
+        collate([(picture, 0) for picture in pictures])

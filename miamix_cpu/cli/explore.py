@@ -261,6 +261,7 @@ def read_uploads(paths: Sequence[str]) -> list[tuple[str, np.ndarray]]:
     return [(name, _read(path, name)) for path, name in zip(paths, names, strict=True)]
 
 
+@lru_cache(maxsize=_MOST_FILES)
 def _pixels(path: str, name: str) -> int:
     """A picture's number of pixels, by its header alone: an enormous one is never decoded."""
     from PIL import Image
@@ -272,6 +273,8 @@ def _pixels(path: str, name: str) -> int:
                 return int(image.width * image.height)
     except Image.DecompressionBombError:
         return _MOST_PIXELS + 1
+    except FileNotFoundError as error:
+        raise UserError(f"{name} is not there any more: upload it again") from error
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{name} is not a picture, or is damaged") from error
 

@@ -31,6 +31,7 @@ from miamix_cpu.warm import warmup
 
 _HOST, _UPLOAD = "127.0.0.1", "64mb"
 _OPEN = ("Layers", "Methods")  # the other groups are unfolded by a click
+_DAY = 86_400  # seconds that uploads are kept while the page runs; none outlives it
 _SEED = 17  # the first whose four rows show all of Table 1's methods
 
 
@@ -83,7 +84,7 @@ def build_page() -> Any:
     """The page: controls on the left, what they make of the pictures on the right."""
     defaults = values_of(MiAMixConfig())
     with (
-        gr.Blocks(title="MiAMix", fill_width=True, delete_cache=(3600, 3600)) as page,
+        gr.Blocks(title="MiAMix", fill_width=True, delete_cache=(_DAY, _DAY)) as page,
         gr.Row(),
     ):
         with gr.Column(scale=0, min_width=300, elem_id="controls"):
