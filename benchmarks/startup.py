@@ -45,7 +45,7 @@ def first_batch(_: int, queue: object) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    given = parser(__doc__.splitlines()[0], "startup").parse_args()
+    given = parser(__doc__.splitlines()[0], "startup", plots=False).parse_args()
     import torch
 
     times = 2 if given.quick else 5

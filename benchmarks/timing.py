@@ -104,11 +104,12 @@ def measure(
     }
 
 
-def parser(description: str, name: str) -> argparse.ArgumentParser:
+def parser(description: str, name: str, *, plots: bool = True) -> argparse.ArgumentParser:
     """Options that all benchmarks share."""
     found = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     found.add_argument("--json", type=Path, default=RESULTS / f"{name}.json", help="default: %(default)s")
-    found.add_argument("--plot", type=Path, metavar="PNG", help="draw the result too")
+    if plots:
+        found.add_argument("--plot", type=Path, metavar="PNG", help="draw the result too")
     found.add_argument("--quick", action="store_true", help="few rounds: does it run, not how fast is it")
     return found
 

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--kind", choices=KINDS, help="of the set; recognised by its files")
     add("--size", type=int, help="side in pixels to which images of folders are resized")
     add("--table", type=int, choices=TABLES, help="the rows of this table of the paper")
-    add("--methods", help="instead, or of the table's: vanilla,mixup,miamix,miamix:merge=sum+p_self=0, ..")
+    add("--methods", help="instead of a table's rows: vanilla,miamix:merge=sum+p_self=0, .. (default: vanilla,miamix)")
     add("--seeds", default="0", help="0,1,2 (default: 0)")
     add("--runs", type=Path, default=Path("runs"), help="folder of checkpoints and results (default: runs)")
     add("--robust", action="store_true", help="try the networks on corrupted test images, as Tables 3 and 8 do")
@@ -54,14 +54,14 @@ def parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, default=float("inf"), help="stop after so long, at the end of an epoch")
     add("--resume", action="store_true", help="go on with what is there, which is done in any case")
     defaults = {field.name: field.default for field in fields(Recipe)}
-    add("--network", choices=NETWORKS, default=defaults["network"])
+    add("--network", choices=NETWORKS, default=defaults["network"], help="default: %(default)s")
     for name in ("epochs", "batch", "every"):
         add(f"--{name}", type=int, default=defaults[name], help="default: %(default)s")
     for name in ("lr", "momentum", "weight-decay", "fraction"):
         add(f"--{name}", type=float, default=defaults[name.replace("-", "_")], help="default: %(default)s")
-    add("--nesterov", action="store_true")
+    add("--nesterov", action="store_true", help="Nesterov's momentum")
     add("--held-out", action="store_true", help="evaluate on 5,000 held-out training images, not on the test images")
-    add("--augment", choices=AUGMENTS, default=defaults["augment"])
+    add("--augment", choices=AUGMENTS, default=defaults["augment"], help="default: %(default)s")
     add("--amp", choices=("off", "bfloat16", "float16"), help="default: bfloat16 on CUDA, else off")
     add("--device", default=best_device(), help="default: %(default)s")
     add("--workers", type=int, default=0, help="of the loader (default: 0)")

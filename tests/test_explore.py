@@ -300,8 +300,11 @@ def served(*arguments, folder, **environment):
     command = [sys.executable, "-m", "miamix_cpu", "explore", *arguments]
     with (folder / "stderr").open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env)
+    deadline = threading.Timer(300, process.kill)
+    deadline.start()
     try:
         line = process.stdout.readline()
+        deadline.cancel()
         assert line.endswith(" (Ctrl-C ends it)\n"), (folder / "stderr").read_text()
         yield line.split()[0]
         process.send_signal(signal.SIGINT)
@@ -309,6 +312,7 @@ def served(*arguments, folder, **environment):
         assert process.stdout.read() == ""
         assert (folder / "stderr").read_text() == ""
     finally:
+        deadline.cancel()
         process.kill()
         process.wait()
         process.stdout.close()

@@ -565,9 +565,12 @@ def test_the_documentation_gives_commands_that_are_understood():
     text = (Path(__file__).parents[1] / "docs" / "experiments.md").read_text()
     commands = re.findall(r"python -m (benchmarks\.\w+) ([^#;\n]*)", text.partition(report.BEGIN)[0])
     assert len(commands) >= 10
-    (small,) = re.findall(r'^small="(.*)"$', text, flags=re.MULTILINE)
+    settings = re.findall(r'^(\w+)="(.*)"$', text, flags=re.MULTILINE)
+    assert len(settings) == 2
     for module, words in commands:
-        arguments = shlex.split(words.replace("$small", small))
+        for name, value in settings:
+            words = words.replace(f"${name}", value)
+        arguments = shlex.split(words)
         if module == "benchmarks.report":
             report.parser().parse_args(arguments)
         else:

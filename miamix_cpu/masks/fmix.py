@@ -27,7 +27,7 @@ MOST_HARMONICS = 32
 
 
 def harmonics_of(height: int, width: int, decay: float, shear_max: float) -> tuple[int, int]:
-    """How many harmonics along the longer side an unsheared and a sheared field need; 0 where a full FFT is due.
+    """How many harmonics along the longer side an unsheared and a sheared field need; -1 where a full FFT is due.
 
     A shear pushes frequencies outwards by at most its larger singular value.
     """
