@@ -7,12 +7,13 @@ import re
 import traceback
 import warnings
 
+import albumentations as A
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miamix_cpu import MiAMix, MiAMixCollator, MiAMixConfig
+from miamix_cpu import MiAMix, MiAMixBatch, MiAMixCollator, MiAMixConfig
 from miamix_cpu.config import METHODS
 
 C = 4  # classes
@@ -117,12 +118,40 @@ def settings_of(draw):
     return config, options
 
 
+def brighter(image):
+    """As a caller may write it: whatever comes is taken, and only a tensor or an array can be."""
+    return image + 1
+
+
+transforms = st.sampled_from([
+    None, None, A.Compose([A.HorizontalFlip(), A.VerticalFlip()]), A.Compose([A.RandomCrop(2, 2)]), brighter, np.asarray
+])  # fmt: skip
+indices = st.one_of(st.integers(), st.text(), st.binary(), st.tuples(st.integers(), st.text()))
+odd_indices = st.one_of(st.none(), st.floats(), st.just([{}]))
+columns = st.sampled_from(["list", "array", "object"])
+
+
+def as_column(values, how):
+    """Values as somebody's batch may hold them."""
+    if how == "array":
+        try:
+            return np.array(values)
+        except (ValueError, TypeError, RuntimeError):
+            return values
+    if how == "object":
+        column = np.empty(len(values), dtype=object)
+        for i, value in enumerate(values):
+            column[i] = value
+        return column
+    return values
+
+
 def copied(samples):
     def one(value):
         if isinstance(value, torch.Tensor):
             return value.clone()
         if isinstance(value, np.ndarray):
-            return value.copy()
+            return [one(part) for part in value.flat] if value.dtype == object else value.copy()
         if isinstance(value, (tuple, list)):
             return [one(part) for part in value]
         return {key: one(part) for key, part in value.items()} if isinstance(value, dict) else value
@@ -131,6 +160,8 @@ def copied(samples):
 
 
 def equal(one, other):
+    if isinstance(other, np.ndarray) and other.dtype == object:
+        return equal(one, list(other.flat))
     if isinstance(one, (torch.Tensor, np.ndarray)):
         return np.array_equal(np.asarray(one), np.asarray(other), equal_nan=np.asarray(one).dtype.kind == "f")
     if isinstance(one, (tuple, list)):
@@ -190,6 +221,59 @@ def test_a_collator_gives_a_batch_or_says_what_is_wrong(samples, chosen):
             torch.testing.assert_close(batch.targets.sum(dim=1), torch.ones(n))
     if options["return_masks"]:
         assert 0 <= batch.masks.min() <= batch.masks.max() <= 1
+
+
+@given(batches(), settings_of(), transforms, st.lists(sometimes(indices, odd_indices), min_size=6, max_size=6))
+def test_a_collator_with_a_transform_does_too(samples, chosen, transform, ids):
+    """With views to make, an identity instead of pixels, and an entry that is carried along."""
+    config, options = chosen
+    samples = [{**s, "id": ids[i]} if isinstance(s, dict) else s for i, s in enumerate(samples)]
+    index_key = "id" if samples and isinstance(samples[0], dict) else None
+    before = copied(samples)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "p_self=")
+        try:
+            collate = MiAMixCollator(
+                C, MiAMixConfig(**config), seed=0, transform=transform, index_key=index_key, **options
+            )
+            images = collate(samples)
+        except Exception as error:
+            if not any("raised by" in note for note in getattr(error, "__notes__", ())):
+                check_words(error)
+            images = None
+    assert equal(before, samples)
+    if images is not None:
+        images = images["image"] if isinstance(images, dict) else images[0]
+        assert images.shape[0] == len(samples)
+        assert images.ndim == 4
+
+
+@given(batches(), settings_of(), transforms, columns, columns)
+def test_columns_do_too(samples, chosen, transform, images_as, labels_as):
+    """`MiAMixBatch` on the same samples, as columns."""
+    config, options = chosen
+    options = {name: value for name, value in options.items() if name != "targets"}
+    pairs = [(s.get("image"), s.get("label")) if isinstance(s, dict) else tuple(s or ())[:2] for s in samples if s != 5]
+    pairs = [pair for pair in pairs if len(pair) == 2]
+    batch = {
+        "image": as_column([image for image, _ in pairs], images_as),
+        "label": as_column([label for _, label in pairs], labels_as), "name": [f"{i}" for i in range(len(pairs))],
+    }  # fmt: skip
+    before = copied([batch])[0]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "p_self=")
+        try:
+            mixed = MiAMixBatch(C, MiAMixConfig(**config), seed=0, transform=transform, **options)(batch)
+        except Exception as error:
+            if not any("raised by the transform" in note for note in getattr(error, "__notes__", ())):
+                check_words(error)
+            mixed = None
+    assert equal(before, batch)
+    if mixed is not None:
+        assert mixed["name"] is batch["name"]
+        assert mixed["image"].shape[0] == mixed["label"].shape[0] == len(pairs)
+        assert mixed["image"].dtype == np.dtype(options["dtype"])
+        assert np.isfinite(mixed["label"]).all()
 
 
 @given(blocks(), st.lists(sometimes(classes, odd_labels, 20), min_size=3, max_size=3), settings_of())
