@@ -12,7 +12,6 @@ import os
 import random
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
@@ -90,30 +89,14 @@ def index_bytes(index: Any, sample: int) -> bytes:
     raise TypeError(f"the index of sample {sample} must be an integer, a string or bytes, got {type(index).__name__}")
 
 
-def _warn_in_a_thread() -> None:
-    global _warned
-    if not _warned and threading.current_thread() is not threading.main_thread():
-        _warned = True
-        warnings.warn(
-            "a transform that draws from the process's generators runs in a thread: its views are the same each time "
-            "only while no other thread draws. Give an Albumentations Compose, which draws from a generator of its own",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-_warned = False
-
-
 @contextmanager
 def seeded_globals(rng: np.random.Generator) -> Iterator[None]:
     """Seed `random`, `numpy.random` and torch's CPU generator from `rng`, and restore them afterwards.
 
     So transforms that draw from them, torchvision's among them, are keyed by the batch, and their states are the same
-    before and after. torch's CUDA generators are left alone. The process has one of each for all its threads: what
-    another thread draws meanwhile changes the results, and is drawn again afterwards.
+    before and after. torch's CUDA generators are left alone. A process has one of each for all its threads: what one that
+    is none of ours draws meanwhile changes the results, and is drawn again afterwards.
     """
-    _warn_in_a_thread()
     torch = sys.modules.get("torch")
     seeds = rng.integers(0, 1 << 32, size=3)
     with _GLOBALS_LOCK:

@@ -655,7 +655,6 @@ def test_a_collator_pickles(module):
     assert same(again(samples_of(6)), expected)
 
 
-@pytest.mark.filterwarnings("ignore:a transform that draws")
 def test_threads_share_a_collator():
     batches = [samples_of(8, seed=seed) for seed in range(24)]
     for transform in (crop(), draws_from_everything):

@@ -1,13 +1,11 @@
 import random
 import threading
-import warnings
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from miamix_cpu import randomness
 from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, seeded_globals, stream
 
 
@@ -71,21 +69,6 @@ def test_global_generators_are_seeded_and_restored():
     assert random.random() == random.Random(99).random()
 
 
-def test_a_thread_that_draws_from_the_process_is_warned_of(monkeypatch):
-    def in_a_thread():
-        thread = threading.Thread(target=draw_once)
-        thread.start()
-        thread.join()
-
-    monkeypatch.setattr(randomness, "_warned", False)
-    with pytest.warns(RuntimeWarning, match="runs in a thread.*Give an Albumentations Compose"):
-        in_a_thread()
-    with warnings.catch_warnings(record=True) as found:
-        in_a_thread()
-    assert not found
-
-
-@pytest.mark.filterwarnings("ignore:a transform that draws")
 def test_a_forked_process_does_not_wait_for_a_thread_that_it_lacks():
     """The thread holds the generators while the process forks; the child must get at them all the same."""
     held, done = threading.Event(), threading.Event()
