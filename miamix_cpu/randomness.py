@@ -94,8 +94,8 @@ def seeded_globals(rng: np.random.Generator) -> Iterator[None]:
     """Seed `random`, `numpy.random` and torch's CPU generator from `rng`, and restore them afterwards.
 
     So transforms that draw from them, torchvision's among them, are keyed by the batch, and their states are the same
-    before and after. torch's CUDA generators are left alone. A process has one of each for all its threads: what one that
-    is none of ours draws meanwhile changes the results, and is drawn again afterwards.
+    before and after. torch's CUDA generators are left alone. A process has one of each for all its threads: what a
+    thread that is none of ours draws meanwhile changes the results, and is drawn again afterwards.
     """
     torch = sys.modules.get("torch")
     seeds = rng.integers(0, 1 << 32, size=3)
