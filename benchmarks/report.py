@@ -51,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         runs = read(places)
         if not runs:
             raise DataError(f"{', '.join(map(str, places))}: no run is finished")
-        costs = ([] if given.runs else sorted(RESULTS.glob("cost*.json"))) if given.cost is None else given.cost
+        costs = given.cost
+        if costs is None:
+            costs = [] if given.runs else sorted(RESULTS.glob("cost*.json"))
         text = report(runs, [json.loads(path.read_text()) for path in costs])
         if given.gather:
             given.gather.parent.mkdir(parents=True, exist_ok=True)

@@ -85,20 +85,23 @@ def read_columns(batch: Mapping[Any, Any], keys: tuple[str, str], index_key: str
     for key in (*keys, *(() if index_key is None else (index_key,))):
         if key not in batch:
             raise ValueError(f"the batch has no {key!r}, it has {', '.join(map(repr, batch))}; see `keys`, `index_key`")
-    lengths = {}
-    for key, column in batch.items():
-        try:
-            lengths[key] = len(column)
-        except TypeError:
-            raise TypeError(f"{key!r} must be a column of values, got {column!r}") from None
-        if lengths[key] != lengths.get(keys[0], lengths[key]):
-            raise ValueError(f"{key!r} has {lengths[key]} values, {keys[0]!r} has {lengths[keys[0]]}")
+    n = _length(batch, keys[0])
+    for key in batch:
+        if _length(batch, key) != n:
+            raise ValueError(f"{key!r} has {len(batch[key])} values, {keys[0]!r} has {n}")
     images, labels = _as_column(batch[keys[0]]), _as_column(batch[keys[1]])
-    if lengths[keys[0]] == 0:
+    if n == 0:
         raise ValueError("the batch must hold at least one sample, got empty columns")
     indices = None if index_key is None else list(_as_column(batch[index_key]))
     extras = {key: batch[key] for key in batch if key not in keys}
     return Samples(list(images), None, labels, extras, True, None, indices)
+
+
+def _length(batch: Mapping[Any, Any], key: Any) -> int:
+    try:
+        return len(batch[key])
+    except TypeError:
+        raise TypeError(f"{key!r} must be a column of values, got {batch[key]!r}") from None
 
 
 def _as_column(values: Any) -> Any:

@@ -142,6 +142,7 @@ def test_torch_is_not_imported():
 @pytest.mark.parametrize(("batch", "error", "words"), [
     ({"label": np.arange(3)}, ValueError, "the batch has no 'image', it has 'label'"),
     ({"image": np.zeros((3, 8, 8, 3), np.uint8), "label": np.arange(4)}, ValueError, "'label' has 4 values, 'image' has 3"),
+    ({"id": [1, 2], "image": np.zeros((3, 8, 8, 3), np.uint8), "label": [1, 2, 3]}, ValueError, "'id' has 2 values, 'image' has 3"),
     ({"image": np.zeros((3, 8, 8, 3), np.uint8), "label": 7}, TypeError, "'label' must be a column of values, got 7"),
     ({"image": np.zeros((0, 8, 8, 3), np.uint8), "label": []}, ValueError, "at least one sample"),
     ({"image": np.zeros((3, 8, 8, 3)), "label": np.arange(3)}, TypeError, "image of sample 0 must be uint8 or float32"),

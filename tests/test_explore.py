@@ -231,6 +231,18 @@ def bad(tmp_path):
     return {tmp_path / name: words for name, (_, words) in files.items()}
 
 
+def test_an_upload_is_read_once(tmp_path):
+    """The page's server removes uploads after a day; those on show stay, another's absence is told."""
+    path = tmp_path / "mine.png"
+    cv2.imwrite(str(path), np.full((4, 5, 3), 7, np.uint8))
+    ((_, before),) = explore.read_uploads([str(path)])
+    path.unlink()
+    ((_, after),) = explore.read_uploads([str(path)])
+    assert after is before
+    with pytest.raises(UserError, match=r"other\.png is not there any more: upload it again"):
+        explore.read_uploads([str(tmp_path / "other.png")])
+
+
 def test_bad_uploads(bad, tmp_path):
     for path, words in bad.items():
         with pytest.raises(UserError, match=words):

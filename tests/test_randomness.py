@@ -33,7 +33,7 @@ def test_streams_are_independent_and_uniform():
 
 def test_indices_alike_and_not_alike():
     assert len({index_bytes(i, 0) for i in (3, np.int64(3), torch.tensor(3), np.array(3, np.uint8))}) == 1
-    different = [3, "3", b"3", (3,), ("a", 3), ("a3",), (1, 23), (12, 3), ((1,), 23)]
+    different = [3, "3", b"3", "\udcff", (3,), ("a", 3), ("a3",), (1, 23), (12, 3), ((1,), 23)]
     assert len({index_bytes(i, 0) for i in different}) == len(different)
     with pytest.raises(TypeError, match="the index of sample 4 must be an integer, a string or bytes, got float"):
         index_bytes(1.5, 4)
