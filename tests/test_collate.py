@@ -611,8 +611,9 @@ def test_plain_is_the_unmixed_twin():
 def test_a_repeated_batch_warns_once():
     collate = MiAMixCollator(10, NO_SELF, seed=0)
     collate(samples_of(4))
-    with pytest.warns(UserWarning, match="the same batch came twice in epoch 0"):
+    with pytest.warns(UserWarning, match="the same batch came twice in epoch 0") as found:
         collate(samples_of(4))
+    assert found[0].filename == __file__
     collate(samples_of(4))
     plain = collate.plain()
     plain(samples_of(4))

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from benchmarks import report, train
 from benchmarks.training import loop, methods, tables
@@ -370,6 +371,26 @@ def test_an_unreadable_checkpoint_is_named(cifar, tmp_path, capsys):
     (run.folder / "checkpoint.pt").write_bytes(b"nothing")
     assert train.main(asked) == 2
     assert "checkpoint.pt: can't be read, delete it" in capsys.readouterr().err
+
+
+def test_the_order_is_a_shuffling_loaders_own(cifar, tmp_path):
+    """So the committed runs were made; and it hangs on seed and epoch alone."""
+    images = load(cifar)
+    asked = []
+
+    class Asked:
+        def __len__(self):
+            return len(images.train)
+
+        def __getitem__(self, index):
+            asked.append(index)
+            return images.train[index]
+
+    recipe = Recipe(method="vanilla", network="resnet8", batch=20, epochs=2, seed=3)
+    Trainer(Run(recipe, Machine(), images, tmp_path), Asked(), ((0.5,) * 3, (0.2,) * 3), None).epoch(1)
+    order = torch.Generator().manual_seed(3 * 1_000_003 + 1)
+    loader = DataLoader(range(len(images.train)), 20, shuffle=True, drop_last=True, generator=order)
+    assert asked == torch.cat(list(loader)).tolist()
 
 
 def test_learning_rate_follows_the_cosine(cifar, tmp_path):
