@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import pickle
 import random
+import sys
 import threading
 import time
 import warnings
@@ -500,6 +501,25 @@ def test_opencvs_thread_pool_in_workers(option, in_worker):
         collate.set_epoch(1)
         assert collate([Numbers(4)[i] for i in range(4)])[0].unique().tolist() == [3]
         assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_opencv_that_is_imported_later(monkeypatch):
+    """Its pool is set by the first batch that finds it, and from then on left to the caller."""
+    monkeypatch.setattr("miamix_cpu.collate.get_worker_info", lambda: object())
+    collate, before = MiAMixCollator(10, NO_SELF, seed=0), cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        with monkeypatch.context() as patch:
+            patch.delitem(sys.modules, "cv2")
+            collate(samples_of(2))
+        assert cv2.getNumThreads() == 3
+        collate(samples_of(3))
+        assert cv2.getNumThreads() == 1
+        cv2.setNumThreads(2)
+        collate(samples_of(4))
+        assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
 
