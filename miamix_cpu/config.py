@@ -170,7 +170,7 @@ class MiAMixConfig:
     second_view: str = "independent"
     angle_max: float = 180.0
     shear_max: float = 0.5
-    smooth_max: float = 0.125
+    smooth_max: float = 0.25
     cutmix: CutMixOptions = field(default_factory=CutMixOptions)
     fmix: FMixOptions = field(default_factory=FMixOptions)
     gridmix: GridMixOptions = field(default_factory=GridMixOptions)

@@ -11,7 +11,7 @@ from miamix_cpu.config import MIXUP
 from miamix_cpu.gather import array_at
 from miamix_cpu.masks import constant_part, fill_hole, most_harmonics, single_box, smooth
 from miamix_cpu.masks.fmix import make_tables
-from miamix_cpu.output import begin, blend_image, measure, measure_box, multiply, subtract
+from miamix_cpu.output import begin, blend_box, blend_image, measure, measure_box, multiply, subtract
 
 #: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
 BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
@@ -62,6 +62,9 @@ def render(
     own, hole = scratch[0, :pixels].reshape(shape), scratch[1, :pixels].reshape(shape)
     tile = np.empty(max(1, min(height, _BLOCK // width)) * width, np.float32)
     short, long = np.empty(tile.size, np.int16), np.empty(tile.size, np.float32)
+    alike = planar_in == planar_out or scale.size == 1
+    taken_apart = scale.size == 3 and planar_out and not planar_in
+    room = np.empty(3 * tile.size, np.uint8)
     uint8, float32 = np.empty(0, np.uint8), np.empty(0, np.float32)
     for i in range(out.shape[0]):
         mask = masks[i] if masks.shape[0] else own
@@ -84,6 +87,8 @@ def render(
         if kind == BYTES_TO_FLOATS:
             o = out[i].view(np.float32)
             blend_image(o, f8, s8, flat, boxed, base, box, width, tile, long, planar_in, planar_out, scale, bias)
+        elif boxed and (alike or taken_apart):
+            blend_box(out[i], f8, s8, base, box, width, scale.size, planar_in, not alike, room)
         else:
             o8 = out[i]
             blend_image(o8, f8, s8, flat, boxed, base, box, width, tile, short, planar_in, planar_out, scale, bias)

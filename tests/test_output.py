@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from miamix_cpu.output import as_weights, begin, blend, measure, mixed, multiply, subtract
+from miamix_cpu.output import as_weights, begin, blend, blend_box, measure, mixed, multiply, subtract
 from tests import naive
 
 BOTH = pytest.mark.parametrize("run", [lambda f: f.py_func, lambda f: f], ids=["python", "compiled"])
@@ -78,6 +78,27 @@ def check_blend(run, channels, source, target, planar_in, planar_out, rng):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_blend(run, channels, source, target, planar_in, planar_out, rng):
     check_blend(run, channels, source, target, planar_in, planar_out, rng)
+
+
+@BOTH
+@pytest.mark.parametrize("box", [(0, 0, 0, 0), (3, 3, 2, 5), (0, 7, 0, 9), (2, 6, 3, 4), (1, 7, 0, 5), (0, 5, 4, 9)])
+@pytest.mark.parametrize("base", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(("channels", "planar_in", "planar_out"), [
+    (1, False, True), (1, True, False), (2, False, False), (3, False, False), (3, False, True), (3, True, True), (4, True, True),
+])  # fmt: skip
+def test_a_box_is_blended_as_its_mask_would_be(run, channels, planar_in, planar_out, base, box, rng):
+    mask = np.full((7, 9), base, np.float32)
+    mask[box[0] : box[1], box[2] : box[3]] = 0
+    views = [layout(view, planar_in) for view in rng.integers(0, 256, (2, 7, 9, channels), np.uint8)]
+    before, unit, nothing = np.copy(views), np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    expected = np.empty(63 * channels, np.uint8)
+    weights = as_weights(mask.ravel(), np.empty(63, np.int16))
+    blend(expected, *views, weights, 0, planar_in, planar_out, unit, nothing)
+    for room in (3, 50, 3 * 63):
+        out, taken_apart = np.full(63 * channels, 77, np.uint8), channels == 3 and planar_in != planar_out
+        run(blend_box)(out, *views, base, box, 9, channels, planar_in, taken_apart, np.empty(room, np.uint8))
+        np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(views, before)
 
 
 @njit
