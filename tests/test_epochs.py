@@ -95,6 +95,18 @@ def test_loops_left_early_and_batches_by_hand_do_not_warn():
     assert state.begin() == 7
 
 
+def test_what_workers_make_for_loops_left_early_is_counted_loop_by_loop(monkeypatch):
+    monkeypatch.setattr("miamix_cpu.shared.get_worker_info", lambda: object())
+    state = EpochState()
+    for epoch in range(4):
+        loop = iter(Loader(state))
+        assert next(loop) == epoch
+        state.set(epoch + 1)
+        assert [next(loop), next(loop), next(loop)] == [epoch + 1] * 3
+    with pytest.warns(UserWarning, match="the epoch changed from 3 to 4 in the middle of a loop"):
+        next(loop)
+
+
 def test_state_is_shared_with_other_processes():
     state = EpochState()
     context = torch.multiprocessing.get_context("spawn")
