@@ -347,7 +347,7 @@ def blend_box(
         else:
             most = room.size // 3
             for start in range(0, pixels, most):
-                end = min(start + most, pixels)
+                end = start + most
                 mix_run(room, first[3 * start : 3 * end], second[3 * start : 3 * end], weight)
                 take_apart(room, red[start:end], green[start:end], blue[start:end])
         for y in range(top, bottom):

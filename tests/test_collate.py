@@ -157,6 +157,22 @@ def test_normalisation_is_fused():
     torch.testing.assert_close(found, (plain - mean) / std, atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("memory_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_bytes_are_mixed_alike_whether_masks_are_made_or_not(channels, planar, memory_format):
+    """Masks that are constant, or but for a box, are not made unless they are wanted."""
+    samples = samples_of(32, side=9, channels=channels)
+    if planar:
+        samples = [(torch.from_numpy(image).permute(2, 0, 1).contiguous(), label) for image, label in samples]
+    config = MiAMixConfig(methods=("mixup", "cutmix"), weights=(1, 1), p_self=0, p_aug=0, p_smooth=0)
+    options = {"config": config, "seed": 0, "dtype": "uint8", "memory_format": memory_format}
+    without, _ = MiAMixCollator(10, **options)(samples)
+    wanted, _, masks = MiAMixCollator(10, **options, return_masks=True)(samples)
+    assert masks.unique().numel() > 2
+    assert torch.equal(without, wanted)
+
+
 def test_pair_targets_smoothing_and_masks():
     samples = samples_of(9)
     images, (y_a, y_b, lam), masks = MiAMixCollator(10, NO_SELF, seed=0, targets="pair", return_masks=True)(samples)

@@ -19,6 +19,16 @@ def test_the_default_is_table_1():
     assert {name: getattr(config, name) for name in TABLE_1} == TABLE_1
 
 
+def test_ranges_that_the_paper_leaves_open():
+    config = MiAMixConfig()
+    assert (config.angle_max, config.shear_max, config.smooth_max, config.gridmix.pattern) == (
+        180,
+        0.5,
+        0.25,
+        "regular",
+    )
+
+
 def ablations():
     """The rows of Tables 4 to 8: methods and weights, k, mask augmentation, merging and lam, self-mixing."""
     five = MiAMixConfig().methods

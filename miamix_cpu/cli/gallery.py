@@ -79,18 +79,20 @@ def draw_gallery(rows: list[Row], out: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     columns = 4 + max(len(row.layers) for row in rows)
-    figure = Figure(figsize=(2.3 * columns, 2.75 * len(rows) + 0.4), dpi=100, layout="constrained")
+    captions = [textwrap.fill(row.caption, 32 * columns) for row in rows]
+    titles = [[textwrap.fill(name, 34) for name, _ in row.layers] for row in rows]
+    lines = [max(title.count("\n") for title in (caption, *own)) for caption, own in zip(captions, titles, strict=True)]
+    heights = [2.75 + 0.15 * more for more in lines]  # inches
+    figure = Figure(figsize=(2.3 * columns, sum(heights) + 0.4), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11)
-    for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
-        part.suptitle(
-            "\n".join(textwrap.wrap(row.caption, 32 * columns)), fontsize=9, x=0.01, ha="left", parse_math=False
-        )
-        axes = part.subplots(1, columns)
+    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, row, caption, own in zip(parts, rows, captions, titles, strict=True):
+        part.suptitle(caption, fontsize=9, x=0.01, ha="left", parse_math=False)
         panels: list[tuple[str, np.ndarray | None]] = [("first view", row.first), ("second view (partner)", row.second)]
-        panels += [("\n".join(textwrap.wrap(name, 34)), mask) for name, mask in row.layers]
+        panels += [(name, mask) for name, (_, mask) in zip(own, row.layers, strict=True)]
         panels += [("", None)] * (columns - 4 - len(row.layers))
         panels += [(f"merged mask, mean {row.mask.mean():.2f}", row.mask), ("mixed", row.mixed)]
-        for axis, (name, picture) in zip(axes, panels, strict=True):
+        for axis, (name, picture) in zip(part.subplots(1, columns), panels, strict=True):
             _show(axis, name, picture)
     try:
         figure.savefig(out)
