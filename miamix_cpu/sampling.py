@@ -49,7 +49,7 @@ def draw_plan(
             options_of(config, height, width), height, width,
         )  # fmt: skip
     coefficients = draw_normals(blocks, rng)
-    for layer in layers[np.flatnonzero(layers["is_field"])]:
+    for layer in layers[layers["is_field"]]:
         noise = coefficients[layer["start"] :][: height * width].reshape(height, width)
         noise[:] = filter_noise(noise, layer["decay"], layer["angle"], layer["shear"])
     if probability < 1:

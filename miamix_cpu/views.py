@@ -118,18 +118,18 @@ class Transform:
                     image if image.ndim == 2 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images
                 ]
         with seeded_globals(rng) if self.draws_globally else nullcontext():
-            return [self._call(transform, images[i], names(i)) for i in indices]
+            return [self._view(transform, images, i, names) for i in indices]
 
-    def _call(self, transform: Callable[..., Any], image: Any, name: str) -> Any:
+    def _view(self, transform: Callable[..., Any], images: list[Any], i: int, names: Callable[[int], str]) -> Any:
         try:
-            view = transform(image=image) if self.keyword else transform(image)
+            view = transform(image=images[i]) if self.keyword else transform(images[i])
         except Exception as error:
-            error.add_note(f"raised by the transform, for {name}")
+            error.add_note(f"raised by the transform, for {names(i)}")
             raise
         if isinstance(view, dict):
             view = view.get("image")
         if view is None:
-            raise TypeError(f"the transform returned nothing for {name}")
+            raise TypeError(f"the transform returned nothing for {names(i)}")
         return view
 
 
