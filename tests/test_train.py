@@ -354,6 +354,14 @@ def test_a_size_is_part_of_a_runs_name(tmp_path, rng):
     assert names[0] != names[1]
 
 
+def test_a_changed_default_makes_another_run(cifar, tmp_path, monkeypatch):
+    images = load(cifar)
+    before = Run(Recipe(method="miamix"), Machine(), images, tmp_path)
+    changed = methods.Method("miamix", before.method.config.replace(smooth_max=0.1), 1.0)
+    monkeypatch.setattr(loop, "method", lambda spelling: changed)
+    assert Run(Recipe(method="miamix"), Machine(), images, tmp_path).name != before.name
+
+
 def test_a_run_that_another_process_is_at_is_left_alone(cifar, tmp_path, capsys):
     asked = command(cifar, tmp_path, "--methods", "vanilla", "--epochs", "1")
     run = Run(train.recipes(train.parser().parse_args(asked))[0], Machine(), load(cifar), tmp_path)

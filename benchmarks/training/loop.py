@@ -111,8 +111,8 @@ class Run:
         self.settings = {"data": images.name, **asdict(self.recipe), "training_images": len(self._training()[0])}
         if images.resized:
             self.settings["size"] = images.side
+        self.settings["config"] = self.method.describe()  # whole: a later default makes another run
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
-        self.settings["config"] = self.method.describe()
         words = re.sub(r"[^\w=.,+-]+", "_", f"{images.name}-{recipe.network}-{self.recipe.method}")[:80]
         self.name = f"{words}-s{recipe.seed}-{digest}"
         self.folder = runs / self.name
