@@ -139,10 +139,11 @@ def training_cost(
     found = {}
     for slack in (1.2, 1.5, 2.0):
         costs = []
-        for _ in range(rounds):
-            epoch, step = next(epochs), slack * slowest
-            plain, mixed = (epoch_time(loaders[kind], kinds[kind], epoch, step) for kind in ("plain", "MiAMix"))
-            costs.append(mixed / plain)
+        for turn in range(rounds):
+            epoch, seconds = next(epochs), {}
+            for kind in ("plain", "MiAMix")[:: 1 if turn % 2 else -1]:
+                seconds[kind] = epoch_time(loaders[kind], kinds[kind], epoch, slack * slowest)
+            costs.append(seconds["MiAMix"] / seconds["plain"])
         found[f"{slack:g}x"] = statistics.median(costs)
     return found
 
@@ -155,24 +156,30 @@ def taking_over(loader: Any, collate: Any, epoch: int) -> float:
 
 
 def parts_of(dataset: Any, transform: Any, size: int, batch: int) -> dict[str, float]:
-    """Milliseconds a batch in one process: decoding, both views, mixing."""
+    """Milliseconds a batch in one process: decoding, both views, and all else that the collator does: mixing."""
     from miamix_cpu import MiAMixCollator
-    from miamix_cpu.views import Transform
 
     found: dict[str, list[float]] = {"decode": [], "two views": [], "mixing": []}
-    make, mix = Transform(transform).make, MiAMixCollator(10, seed=0, dtype="uint8")
-    for turn in range(6):
+    mix = MiAMixCollator(10, transform=transform, seed=0, dtype="uint8")
+    make, spent = mix._transform.make, [0.0]
+
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        views = make(*arguments)
+        spent[0] += time.perf_counter() - start
+        return views
+
+    mix._transform.make = timed
+    for turn in range(12):
         start = time.perf_counter()
         samples = [dataset[i] for i in range(batch)]
         decoded = time.perf_counter()
-        rng = np.random.default_rng(turn)
-        pair = [make([image for image, _ in samples], False, range(batch), rng, str) for _ in range(2)]
-        viewed = time.perf_counter()
         mix.set_epoch(turn)
-        mix([(view, y) for view, (_, y) in zip(pair[0], samples, strict=True)])
-        end = time.perf_counter()
+        spent[0] = 0.0
+        mix(samples)
+        whole = time.perf_counter() - decoded
         if turn:
-            for name, seconds in zip(found, (decoded - start, viewed - decoded, end - viewed), strict=True):
+            for name, seconds in zip(found, (decoded - start, spent[0], whole - spent[0]), strict=True):
                 found[name].append(1e3 * seconds)
     return {name: statistics.median(times) for name, times in found.items()}
 
@@ -184,10 +191,19 @@ def shared_memory_cost(shape: tuple[int, ...], batch: int) -> float:
     return 1e3 * statistics.median(epoch_time(loader, None, 0) for _ in range(3)) / 20
 
 
+class Shared:
+    """Whether a collate function's images lie in shared memory already in the worker, before they are sent."""
+
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list[Any]) -> bool:
+        return bool(self.collate(samples)[0].is_shared())
+
+
 def written_once(dataset: Any, collate: Any, batch: int) -> bool:
-    """Whether the tensor that arrives from a worker lies in shared memory, where the kernel wrote it."""
-    images, _ = next(iter(loader_of(dataset, collate, 1, batch)))
-    return bool(images.is_shared())
+    """Whether the images are written where they travel; others are copied there when they are sent."""
+    return bool(next(iter(loader_of(dataset, Shared(collate), 1, batch))))
 
 
 def main() -> None:
@@ -244,29 +260,30 @@ def main() -> None:
 def run(dataset: Any, size: int, batch: int, transform: Any, given: Any, collator: Any) -> dict[str, Any]:
     """Everything about one data set."""
     found: dict[str, Any] = {"images_per_second": {}, "training_cost": {}}
-    epochs = count(1)
+    epochs, rounds = count(1), 2 if given.quick else 6
     for workers in given.workers:
-        for begin in (None, at_lower_priority) if workers and workers == max(given.workers) else (None,):
+        last = workers == max(given.workers)
+        for begin in (None, at_lower_priority) if workers and last else (None,):
             kinds = {"plain": Plain(transform), "MiAMix": collator(10, transform=transform, seed=0, dtype="uint8")}
             loaders = {kind: loader_of(dataset, collate, workers, batch, begin) for kind, collate in kinds.items()}
-            times: dict[str, list[float]] = {kind: [] for kind in kinds}
-            for turn in range(2 if given.quick else 4):
-                for kind, loader in loaders.items():
-                    seconds = epoch_time(loader, kinds[kind], next(epochs), device=given.device)
-                    if turn:
-                        times[kind].append(seconds)
+            for kind, loader in loaders.items():
+                epoch_time(loader, kinds[kind], next(epochs), device=given.device)
             if begin is None:
+                times: dict[str, list[float]] = {kind: [] for kind in kinds}
+                for _ in range(1 if given.quick else 3):
+                    for kind, loader in loaders.items():
+                        times[kind].append(epoch_time(loader, kinds[kind], next(epochs), device=given.device))
                 medians = {kind: statistics.median(seconds) for kind, seconds in times.items()}
                 found["images_per_second"][str(workers)] = {kind: len(dataset) / s for kind, s in medians.items()}
             if workers:
                 name = str(workers) if begin is None else f"{workers}, nice {NICE}"
-                slowest = medians["MiAMix"] / len(loaders["MiAMix"])
-                found["training_cost"][name] = training_cost(loaders, kinds, slowest, epochs, 2 if given.quick else 5)
-        if workers == max(given.workers):
-            over: dict[str, list[float]] = {kind: [] for kind in kinds}
-            for _ in range(3):
-                for kind in kinds:
-                    over[kind].append(taking_over(loaders[kind], kinds[kind], next(epochs)))
+                slowest = medians["MiAMix"] / len(loaders["MiAMix"])  # the consumer's step is the same at any priority
+                found["training_cost"][name] = training_cost(loaders, kinds, slowest, epochs, rounds)
+            if last and begin is None:
+                over: dict[str, list[float]] = {kind: [] for kind in kinds}
+                for _ in range(3):
+                    for kind in kinds:
+                        over[kind].append(taking_over(loaders[kind], kinds[kind], next(epochs)))
     found["milliseconds"] = parts_of(dataset, transform, size, batch)
     for kind, times_over in over.items():
         found["milliseconds"][f"main process, to take a batch over, {kind}"] = statistics.median(times_over)

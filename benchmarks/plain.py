@@ -31,7 +31,8 @@ def fmix_hole(h: int, w: int, ratio: float, rng: np.random.Generator, decay: flo
     noise = rng.standard_normal((h, fx.size)) + 1j * rng.standard_normal((h, fx.size))
     field = fft.irfft2(noise * amplitude, s=(h, w))
     hole = np.zeros(h * w, np.float32)
-    hole[np.argsort(-field, axis=None)[: round(ratio * h * w)]] = 1
+    count = round(ratio * h * w)
+    hole[np.argpartition(-field, min(count, h * w - 1), axis=None)[:count]] = 1
     return hole.reshape(h, w)
 
 
@@ -65,7 +66,7 @@ def augment(hole: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         affine = np.column_stack([matrix, centre - matrix @ centre])
         hole = cv2.warpAffine(hole, affine, (w, h), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
     if rng.random() < 0.5:
-        window = 2 * int(rng.integers(1, max(2, min(h, w) // 16))) + 1
+        window = 2 * int(rng.integers(1, max(2, (min(h, w) // 4 + 1) // 2))) + 1
         hole = cv2.blur(hole, (window, window), borderType=cv2.BORDER_REFLECT)
     return hole
 
@@ -85,7 +86,9 @@ class PlainMiAMix:
         images = np.stack([image for image, _ in samples])
         labels = np.array([label for _, label in samples])
         h, w = images.shape[1:3]
-        partner = rng.permutation(n)
+        order = rng.permutation(n)
+        partner = np.empty(n, int)
+        partner[order] = np.roll(order, 1)
         partner = np.where(rng.random(n) < 0.1, np.arange(n), partner)
         out, lam = np.empty_like(images), np.empty(n, np.float32)
         for i in range(n):

@@ -10,11 +10,14 @@ import warnings
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from benchmarks import timing
 from benchmarks.timing import new_figure, one_thread, parser, table, write
 
 SIZES = {32: 10, 64: 200, 224: 1000}  # with the classes of CIFAR-10, Tiny-ImageNet, ImageNet
 BATCH = 128
+RATIO_TITLE = "ratio, median and quartiles over the rounds"
 RATIOS = (
     ("ours, Table 1, uint8", "timm FastCollateMixup elem", (5.0, 2.5, 1.0)),
     ("ours, mixup + cutmix, uint8", "timm FastCollateMixup elem", (8.0, 8.0, 5.0)),
@@ -80,19 +83,26 @@ def report(result: dict[str, Any]) -> str:
     for ours, peer, wanted in RATIOS:
         row = [f"{ours} / {peer}"]
         for size in sizes:
-            ratio = ratio_of(result, size, ours, peer)
-            row.append("" if ratio is None else f"{ratio:.2f} ({wanted[list(map(str, SIZES)).index(size)]:g})")
+            row.append(ratio_words(result, size, ours, peer, wanted[list(map(str, SIZES)).index(size)]))
         ratio_rows.append(row)
-    lines.append(table(["ratio (aim)", *sizes], ratio_rows))
+    lines.append(table([f"{RATIO_TITLE} (aim)", *sizes], ratio_rows))
     return "\n".join(lines)
 
 
-def ratio_of(result: dict[str, Any], size: str, ours: str, peer: str) -> float | None:
-    """How many times the peer's images a second."""
+def ratio_words(result: dict[str, Any], size: str, ours: str, peer: str, aim: float) -> str:
+    """How many times the peer's images a second, round by round; empty where one of both was not run.
+
+    Examples
+    --------
+    >>> rounds = {"ours": {"times": [1.0, 1.0, 2.0]}, "theirs": {"times": [2.0, 3.0, 8.0]}}
+    >>> ratio_words({"32": rounds}, "32", "ours", "theirs", 2)
+    '3.00 [2.50, 3.50] (2)'
+    """
     found = result[size]
     if ours not in found or peer not in found:
-        return None
-    return float(found[ours]["images_per_second"] / found[peer]["images_per_second"])
+        return ""
+    low, middle, high = np.quantile(np.divide(found[peer]["times"], found[ours]["times"]), (0.25, 0.5, 0.75))
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}] ({aim:g})"
 
 
 def plot(result: dict[str, Any], path: Any) -> None:

@@ -8,8 +8,10 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,18 @@ def environment() -> dict[str, Any]:
         "miamix_cpu": metadata.version("miamix_cpu"),
         "versions": versions,
         "date": time.strftime("%Y-%m-%d"),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """Of this checkout, with "+" where tracked files differ from it; None where there is none."""
+    try:
+        git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", "*.py"]).stdout
+        return git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip() + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _lines(path: str) -> list[str]:
@@ -65,7 +78,7 @@ def _lines(path: str) -> list[str]:
 
 def measure(
     cases: Mapping[str, Callable[[], Any]], *, rounds: int, seconds: float, label: str, seed: int = 0
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Time each case in every round, in a new order each time.
 
     Parameters
@@ -80,7 +93,7 @@ def measure(
     Returns
     -------
     dict
-        By name: median, least and greatest seconds a call over the rounds.
+        By name: median, least and greatest seconds a call over the rounds, and all of them, `times`.
     """
     calls, times = {}, {name: [] for name in cases}
     for name, run in cases.items():
@@ -99,7 +112,7 @@ def measure(
                 times[name].append((time.perf_counter() - start) / n)
                 bar.update()
     return {
-        name: {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
+        name: {"median": statistics.median(values), "least": min(values), "greatest": max(values), "times": values}
         for name, values in times.items()
     }
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.throughput import RATIOS, SIZES, ratio_of
+from benchmarks.throughput import RATIO_TITLE, RATIOS, SIZES, ratio_words
 from benchmarks.timing import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
@@ -31,18 +31,19 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(words) + " |")
     lines += [
         "",
-        "| ratio (aim) | " + " | ".join(f"{s} x {s}" for s in sizes) + " |",
+        f"| {RATIO_TITLE} (aim) | " + " | ".join(f"{s} x {s}" for s in sizes) + " |",
         "| --- |" + " ---: |" * len(sizes),
     ]
     for ours, peer, aims in RATIOS:
         aim = dict(zip(map(str, SIZES), aims, strict=True))
-        ratios = [f"{ratio_of(result['sizes'], size, ours, peer):.2f} ({aim[size]:g})" for size in sizes]
+        ratios = [ratio_words(result["sizes"], size, ours, peer, aim[size]) for size in sizes]
         lines.append(f"| {ours} / {peer} | " + " | ".join(ratios) + " |")
     machine = result["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines += [
         "",
-        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; {versions}; {machine['date']}.",
+        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; {versions}; {machine['date']}, "
+        f"commit {machine['commit']}.",
     ]
     lines += [f"Skipped: {line}." for line in result["skipped"]]
     return "\n".join(lines)

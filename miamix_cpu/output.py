@@ -325,7 +325,7 @@ def blend_box(
     """`blend_image` of bytes where the mask is `base` but for a box of 0: mix evenly, then copy the box.
 
     Where no weight changes from pixel to pixel, interleaved bytes are mixed as they lie and then taken apart, once
-    rather than once a view. A view is read only where it shows.
+    rather than once a view. Where `base` is 1 the second view is read in the box only.
 
     Parameters
     ----------

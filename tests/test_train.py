@@ -529,7 +529,7 @@ def run_of(name, seed, accuracy, **settings):
         "run": f"{name}-{seed}",
         "settings": {"data": "d", "network": "n", "training_images": 10, "epochs": 3, "batch": 2, "lr": 0.1,
                      "momentum": 0.9, "weight_decay": 0, "amp": "off", "augment": "crop", "method": name, "seed": seed,
-                     **settings},
+                     "config": methods.method(name).describe(), **settings},
         "environment": {"device": "cpu", "cpu": "c", "cores": 1, "python": "3", "date": "2023-08-07",
                         "versions": {"torch": "1", "albumentations": "2", "numba": "3"}},
         "curves": {"loss": [2.0, 1.0, 0.5], "training_accuracy": [None, 0.5, 0.9], "held_out_accuracy": [None, 0.4, 0.5]},
@@ -560,6 +560,24 @@ def test_runs_with_other_settings_are_kept_apart():
     assert text.count("Table 2") == 2
     assert "| vanilla | 3 | 50.00" in text
     assert "| vanilla | 1 | 90.00 |" in text
+
+
+def test_report_names_runs_by_what_was_configured_not_by_the_defaults_of_their_time(tmp_path):
+    old = run_of("miamix", 0, 0.3)
+    old["settings"]["config"]["config"]["smooth_max"] = 0.125
+    plain = run_of("cutmix", 0, 0.2)
+    plain["settings"]["config"]["config"]["smooth_max"] = 0.125  # nothing is smoothed
+    both = tmp_path / "runs.jsonl"
+    both.write_text("\n".join(json.dumps({**run, "run": str(i)}) for i, run in enumerate((old, plain, RUNS[3]))))
+    found = json.loads(json.dumps([run["settings"]["method"] for run in tables.read([both])]))
+    assert found == ["miamix:smooth_max=0.125", "cutmix", "miamix"]
+
+
+def test_two_runs_of_the_same_are_named(tmp_path, capsys):
+    twice = tmp_path / "runs.jsonl"
+    twice.write_text("\n".join(json.dumps({**RUNS[0], "run": name}) for name in ("one", "another")))
+    assert report.main([str(twice)]) == 2
+    assert "another and one are both vanilla, seed 0: give one of them" in capsys.readouterr().err
 
 
 def test_report_gathers_writes_and_draws(tmp_path, capsys):
@@ -603,4 +621,8 @@ def test_the_documentation_gives_commands_that_are_understood():
         if module == "benchmarks.report":
             report.parser().parse_args(arguments)
         else:
-            assert train.recipes(train.parser().parse_args([*arguments, "--device", "cpu"]))
+            asked = train.parser().parse_args([*arguments, "--device", "cpu"])
+            recipes = train.recipes(asked)
+            assert recipes
+            if asked.methods:  # none of which is another one by today's defaults
+                assert len({recipe.method for recipe in recipes}) == len(asked.methods.split(","))

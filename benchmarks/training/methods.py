@@ -79,8 +79,49 @@ def method(spelling: str) -> Method:
         raise ValueError(f"unknown method {name!r}: methods are vanilla, miamix, {', '.join(METHODS)}")
     base = MiAMixConfig() if name == "miamix" else MiAMixConfig.plain(name)
     config = _changed(base, changes.split("+") if changes else [])
+    return Method(_spelled(name, base, config), config, 1.0)
+
+
+def spelling_of(described: dict[str, Any]) -> str:
+    """The spelling, by today's defaults, of what `Method.describe` once put into a JSON.
+
+    Ranges of what has probability 0 change nothing, and are left out.
+
+    Examples
+    --------
+    >>> found = method("cutmix").describe()
+    >>> found["config"]["smooth_max"] = 0.1
+    >>> spelling_of(found)
+    'cutmix'
+    >>> spelling_of({**found, "spelling": "miamix", "config": {**method("miamix").describe()["config"], "k_max": 3}})
+    'miamix:k_max=3'
+    """
+    name = described["spelling"].partition(":")[0]
+    if name == "vanilla":
+        return name
+    today = method(name)
+    config = _from_dict(today.config, described["config"])
+    if config.p_smooth == 0:
+        config = config.replace(smooth_max=today.config.smooth_max)
+    if config.p_aug == 0:
+        config = config.replace(angle_max=today.config.angle_max, shear_max=today.config.shear_max)
+    return _spelled(name, today.config, config)
+
+
+def _from_dict(base: Any, values: dict[str, Any]) -> Any:
+    """`base` with these fields, of which JSON has made tuples lists."""
+    fields = {}
+    for name, value in values.items():
+        group = getattr(base, name)
+        if dataclasses.is_dataclass(group):
+            value = _from_dict(group, value)
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(base, **fields)
+
+
+def _spelled(name: str, base: MiAMixConfig, config: MiAMixConfig) -> str:
     different = "+".join(f"{field}={_text(value)}" for field, value in _differences(base, config))
-    return Method(f"{name}:{different}" if different else name, config, 1.0)
+    return f"{name}:{different}" if different else name
 
 
 def _differences(base: Any, other: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.timing import new_figure
 from benchmarks.training.corruptions import GROUPS, MADE, SEVERITIES
 from benchmarks.training.data import DataError
-from benchmarks.training.methods import TABLES, method
+from benchmarks.training.methods import TABLES, method, spelling_of
 
 TITLES = {
     2: "Methods", 3: "Robustness", 4: "Methods and weights", 5: "Number of layers", 6: "Mask augmentation",
@@ -24,12 +24,12 @@ PAPER: dict[int, dict[str, float]] = {5: {"vanilla": 61.7, "miamix:k_min=4+k_max
 
 
 def read(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Finished runs from files of JSON lines, or from folders of runs.
+    """Finished runs from files of JSON lines, or from folders of runs, each method spelled by today's defaults.
 
     Raises
     ------
     DataError
-        Names the file and the line that is not a run.
+        Names the file and the line that is not a run, or two runs of the same settings, method and seed.
     """
     found = []
     for path in paths:
@@ -40,12 +40,19 @@ def read(paths: Iterable[Path]) -> list[dict[str, Any]]:
             for number, line in enumerate(file.read_text().splitlines(), 1):
                 try:
                     run = json.loads(line)
-                    finished = run["final"] is not None and bool(run["settings"]["method"])
+                    finished = run["final"] is not None
+                    run["settings"]["method"] = spelling_of(run["settings"]["config"])
                 except (ValueError, KeyError, TypeError) as error:
                     raise DataError(f"{file}, line {number}: expected a run of benchmarks.train") from error
                 if finished:
                     found.append(run)
-    return sorted({run["run"]: run for run in found}.values(), key=lambda run: run["run"])
+    runs = sorted({run["run"]: run for run in found}.values(), key=lambda run: run["run"])
+    seen: dict[Any, str] = {}
+    for run in runs:
+        same = (settings(run), run["settings"]["method"], run["settings"]["seed"])
+        if seen.setdefault(same, run["run"]) != run["run"]:
+            raise DataError(f"{seen[same]} and {run['run']} are both {same[1]}, seed {same[2]}: give one of them")
+    return runs
 
 
 def settings(run: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -139,18 +146,20 @@ def _robust_table(source: str, images: int, runs: Sequence[dict[str, Any]]) -> l
     columns = {"clean": by_seed(runs, lambda run: run["final"]["accuracy"])}
     for kind, names in kinds.items():
         columns[kind] = by_seed(runs, partial(_mean_corrupted, names=names))
-    plain = columns["all"].get("vanilla", {})
     rows = []
     for name in _order(columns["all"]):
         cells = [spread(list(column[name].values())) for column in columns.values()]
-        apart = "" if name == "vanilla" else difference(columns["all"][name], plain)
-        rows.append([label(name), str(len(columns["all"][name])), *cells, apart])
+        apart = [
+            "" if name == other else difference(columns["all"][name], columns["all"].get(other, {}))
+            for other in ("vanilla", "miamix")
+        ]
+        rows.append([label(name), str(len(columns["all"][name])), *cells, *apart])
     on = f"the first {images:,} test images" if images else "all test images"
     title = (
         f"Table 3: {TITLES[3]}. {len(everything)} corruptions at {SEVERITIES} severities, {source}, of {on}; "
         "clean: all test images, uncorrupted."
     )
-    return [title, "", *markdown(["", "n", *columns, "all, to vanilla"], rows), ""]
+    return [title, "", *markdown(["", "n", *columns, "all, to vanilla", "all, to MiAMix"], rows), ""]
 
 
 def cost_table(result: dict[str, Any]) -> list[str]:
