@@ -260,7 +260,7 @@ def main() -> None:
 def run(dataset: Any, size: int, batch: int, transform: Any, given: Any, collator: Any) -> dict[str, Any]:
     """Everything about one data set."""
     found: dict[str, Any] = {"images_per_second": {}, "training_cost": {}}
-    epochs, rounds = count(1), 2 if given.quick else 6
+    epochs, rounds = count(1), 2 if given.quick else 4
     for workers in given.workers:
         last = workers == max(given.workers)
         for begin in (None, at_lower_priority) if workers and last else (None,):
