@@ -82,11 +82,18 @@ def main() -> None:
         print(name, {key: round(value, 2) for key, value in r.items() if isinstance(value, float)})
     write(given.json, {"sweeps": result})
     if given.plot:
-        figure = new_figure(figsize=(12, 4))
-        for axis, (name, r) in zip(figure.subplots(1, 3), result.items(), strict=True):
-            axis.plot(r["x"], r["microseconds_an_image"], marker="o")
-            axis.set(xscale="log", yscale="log", xlabel=name, ylabel="microseconds an image")
-        figure.savefig(given.plot)
+        plot(result, given.plot)
+
+
+def plot(result: dict[str, Any], path: Any) -> None:
+    """Microseconds an image, a panel a sweep."""
+    figure = new_figure(figsize=(12, 4))
+    for axis, (name, r) in zip(figure.subplots(1, 3), result.items(), strict=True):
+        axis.plot(r["x"], r["microseconds_an_image"], marker="o")
+        scale = "linear" if name == "layers" else "log"
+        of = "an image of a batch" if name == "batch" else "one more image"
+        axis.set(xscale=scale, yscale=scale, xlabel=name, ylabel=f"microseconds, {of}")
+    figure.savefig(path)
 
 
 if __name__ == "__main__":
