@@ -160,9 +160,10 @@ def test_normalisation_is_fused():
 @pytest.mark.parametrize("memory_format", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_bytes_are_mixed_alike_whether_masks_are_made_or_not(channels, planar, memory_format):
+@pytest.mark.parametrize("side", [1, 9])
+def test_bytes_are_mixed_alike_whether_masks_are_made_or_not(side, channels, planar, memory_format):
     """Masks that are constant, or but for a box, are not made unless they are wanted."""
-    samples = samples_of(32, side=9, channels=channels)
+    samples = samples_of(32, side=side, channels=channels)
     if planar:
         samples = [(torch.from_numpy(image).permute(2, 0, 1).contiguous(), label) for image, label in samples]
     config = MiAMixConfig(methods=("mixup", "cutmix"), weights=(1, 1), p_self=0, p_aug=0, p_smooth=0)
