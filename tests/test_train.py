@@ -573,6 +573,15 @@ def test_report_names_runs_by_what_was_configured_not_by_the_defaults_of_their_t
     assert found == ["miamix:smooth_max=0.125", "cutmix", "miamix"]
 
 
+def test_a_configuration_that_is_none_today_is_no_run(tmp_path, capsys):
+    foreign = run_of("miamix", 0, 0.3)
+    foreign["settings"]["config"]["config"]["no_such_field"] = 1
+    file = tmp_path / "runs.jsonl"
+    file.write_text(json.dumps(foreign))
+    assert report.main([str(file)]) == 2
+    assert "runs.jsonl, line 1: expected a run" in capsys.readouterr().err
+
+
 def test_two_runs_of_the_same_are_named(tmp_path, capsys):
     twice = tmp_path / "runs.jsonl"
     twice.write_text("\n".join(json.dumps({**RUNS[0], "run": name}) for name in ("one", "another")))

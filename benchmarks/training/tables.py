@@ -42,7 +42,7 @@ def read(paths: Iterable[Path]) -> list[dict[str, Any]]:
                     run = json.loads(line)
                     finished = run["final"] is not None
                     run["settings"]["method"] = spelling_of(run["settings"]["config"])
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise DataError(f"{file}, line {number}: expected a run of benchmarks.train") from error
                 if finished:
                     found.append(run)
