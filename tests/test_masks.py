@@ -16,7 +16,7 @@ from miamix_cpu.masks.gmix import exp_minus, fill_gaussian
 from miamix_cpu.masks.gridmix import fill_gridmix
 from miamix_cpu.masks.mixup import fill_mixup
 from miamix_cpu.masks.product import multiply_small, padded
-from miamix_cpu.masks.threshold import choose_largest, extremes, find_threshold
+from miamix_cpu.masks.threshold import choose_largest, collect, extremes, find_threshold
 from miamix_cpu.plan import LAYER
 from tests import naive
 
@@ -201,23 +201,45 @@ def test_largest_values_with_ties(values, data):
 
 
 @BOTH
-@pytest.mark.parametrize("kind", ["normal", "few", "constant", "tiny", "huge", "clustered"])
-def test_largest_values_of_hard_fields(run, kind, rng):
+@pytest.mark.parametrize("size", [3000, 6007])  # the larger is bracketed on every 13th value first
+@pytest.mark.parametrize(
+    "kind", ["normal", "few", "constant", "tiny", "huge", "clustered", "ramp", "misleading", "misleading the other way"]
+)
+def test_largest_values_of_hard_fields(run, kind, size, rng):
+    every = np.where(np.arange(size) % 13, 0.0, 10.0)
     values = {
-        "normal": rng.standard_normal(3000),
-        "few": rng.integers(0, 3, 3000),
-        "constant": np.ones(3000),
-        "tiny": rng.standard_normal(3000) * 1e-44,
-        "huge": rng.standard_normal(3000) * 1e37,
-        "clustered": np.where(rng.random(3000) < 0.9, 1 + rng.random(3000) * 1e-6, rng.standard_normal(3000) * 1e6),
+        "normal": rng.standard_normal(size),
+        "few": rng.integers(0, 3, size),
+        "constant": np.ones(size),
+        "tiny": rng.standard_normal(size) * 1e-44,
+        "huge": rng.standard_normal(size) * 1e37,
+        "clustered": np.where(rng.random(size) < 0.9, 1 + rng.random(size) * 1e-6, rng.standard_normal(size) * 1e6),
+        "ramp": np.arange(size),
+        "misleading": rng.standard_normal(size) + every,
+        "misleading the other way": rng.standard_normal(size) - every,
     }[kind].astype(np.float32)
-    for count in (1, 2, 1500, 2999, 3000):
-        chosen = blank(3000)
+    for count in (1, 2, 15, 16 * 13, size // 3, size // 2, size - 16 * 13, size - 1, size):
+        chosen = blank(size)
         run(choose_largest)(chosen, values, count)
         np.testing.assert_array_equal(chosen, naive.largest(values, count))
-        threshold, ties = run(find_threshold)(values, count)
+        threshold, ties, alike = run(find_threshold)(values, count)
         assert threshold == np.sort(values)[-count]
         assert ties == count - (values > threshold).sum()
+        assert alike == (values == threshold).sum()
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 100])
+def test_values_between(size, rng):
+    values = rng.integers(-4, 5, size).astype(np.float32)
+    for low, high in ((-1, 2), (-np.inf, 0), (0, np.inf), (-np.inf, np.inf), (9, 10), (2, 2)):
+        expected = values[(values > low) & (values <= high)]
+        room = np.full(size, np.nan, np.float32)
+        found = collect(room, values, np.float32(low), np.float32(high))
+        np.testing.assert_array_equal(room[:found], expected)
+        assert found == expected.size
+        assert np.isnan(room[found:]).all()
+        if expected.size:
+            assert collect(room[: expected.size - 1], values, np.float32(low), np.float32(high)) == 0
 
 
 @pytest.mark.parametrize(
