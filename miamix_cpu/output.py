@@ -13,11 +13,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from miamix_cpu.compile import EXACT, FLAGS, kernel
+from miamix_cpu.compile import EXACT, kernel
+from miamix_cpu.gather import array_at
+
+#: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
+BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
 
 #: `lam` is measured in integers of this many steps: exact for binary masks and in any order of summation, and each
 #: pixel is rounded by at most 1.2e-7. More steps would leave float32 no bit for the half that rounds.
-_STEPS = 1 << 22
+STEPS = 1 << 22
 
 #: A weight of 1 where bytes are mixed into bytes: 16-bit fixed point, of whose two ends only the negative one reaches
 #: 2^15. Rounding a weight moves a pixel by 0.004 grey levels at most, and none that is 0 or 1.
@@ -25,53 +29,42 @@ _ONE = -(1 << 15)
 
 
 @kernel
-def begin(mask: np.ndarray, base: float, multiplied: bool) -> None:
-    """Turn the first hole into a mask, under a constant mask `base`: base * (1 - hole), or max(0, base - hole).
+def merge(mask: np.ndarray, hole: np.ndarray, holes: int, base: float, multiplied: bool) -> None:
+    """Merge one more hole into the mask: base * prod(1 - h_j) (eq. 10), or max(0, base - sum h_j) (eq. 11).
+
+    One hole after the other, eq. 11 is 1 - clip(sum of holes, 0, 1).
 
     Parameters
     ----------
-    mask : float32 (P,), the first hole; changed
-    base : float in [0, 1], what the constant layers (mixup) leave
+    mask : float32 (P,); changed. What it holds depends on `holes`: 0, anything; 1, the first hole; 2, the same, with
+        the second one in `hole`; from 3 on, the mask of all holes before the last, which is in `hole`
+    hole : float32 (P,)
+    holes : int
+    base : float in [0, 1], the mask of the constant layers (mixup)
     multiplied : bool, eq. 10 rather than eq. 11
     """
     b = np.float32(base)
+    if holes == 0:
+        mask[:] = b
     if multiplied:
-        for p in range(mask.size):
-            mask[p] = b * (np.float32(1.0) - mask[p])
+        if holes in (1, 2):
+            for p in range(mask.size):
+                mask[p] = b * (np.float32(1.0) - mask[p])
+        if holes >= 2:
+            for p in range(mask.size):
+                mask[p] *= np.float32(1.0) - hole[p]
     else:
-        for p in range(mask.size):
-            mask[p] = max(np.float32(0.0), b - mask[p])
+        if holes in (1, 2):
+            for p in range(mask.size):
+                mask[p] = max(np.float32(0.0), b - mask[p])
+        if holes >= 2:
+            for p in range(mask.size):
+                mask[p] = max(np.float32(0.0), mask[p] - hole[p])
 
 
 @kernel
-def multiply(mask: np.ndarray, hole: np.ndarray) -> None:
-    """mask *= 1 - hole (eq. 10).
-
-    Parameters
-    ----------
-    mask : float32 (P,); changed
-    hole : float32 (P,)
-    """
-    for p in range(mask.size):
-        mask[p] *= np.float32(1.0) - hole[p]
-
-
-@kernel
-def subtract(mask: np.ndarray, hole: np.ndarray) -> None:
-    """mask = max(0, mask - hole): one hole after the other this is 1 - clip(sum of holes, 0, 1) (eq. 11).
-
-    Parameters
-    ----------
-    mask : float32 (P,); changed
-    hole : float32 (P,)
-    """
-    for p in range(mask.size):
-        mask[p] = max(np.float32(0.0), mask[p] - hole[p])
-
-
-@kernel
-def measure(mask: np.ndarray) -> float:
-    """lam, the mean of `mask` (eq. 12).
+def steps_of(mask: np.ndarray) -> int:
+    """The sum of `mask` in whole steps of 1 / STEPS.
 
     Parameters
     ----------
@@ -79,48 +72,33 @@ def measure(mask: np.ndarray) -> float:
     """
     total = np.int64(0)
     for p in range(mask.size):
-        total += np.int32(mask[p] * np.float32(_STEPS) + np.float32(0.5))
-    return total / (mask.size * np.float64(_STEPS))
+        total += np.int32(mask[p] * np.float32(STEPS) + np.float32(0.5))
+    return total  # type: ignore[return-value]
 
 
 @kernel
-def measure_box(base: float, inside: int, pixels: int) -> float:
-    """`measure` of a mask that is `base` but for `inside` pixels of 0.
+def steps_of_box(base: float, inside: int, pixels: int) -> int:
+    """`steps_of` a mask that is `base` but for `inside` pixels of 0.
 
     Parameters
     ----------
     base : float in [0, 1]
     inside, pixels : int
     """
-    each = np.int64(np.int32(np.float32(base) * np.float32(_STEPS) + np.float32(0.5)))
-    return (pixels - inside) * each / (pixels * np.float64(_STEPS))
+    return (pixels - inside) * np.int64(np.int32(np.float32(base) * np.float32(STEPS) + np.float32(0.5)))  # type: ignore[return-value]
 
 
-def as_weights(mask: Any, buffer: Any) -> Any:
-    """`mask` as the weights that `mixed` takes: itself, or for an int16 `buffer` in fixed point, 1 as -32768.
+@kernel
+def to_weights(weights: np.ndarray, mask: np.ndarray) -> None:
+    """`mask` as the weights of bytes in bytes: fixed point, 1 as -32768.
 
     Parameters
     ----------
+    weights : int16 (P,); overwritten
     mask : float32 (P,)
-    buffer : int16 (P,), overwritten, or float32 (any,)
     """
-    if buffer.dtype != np.int16:
-        return mask
-    buffer[:] = (mask * np.float32(_ONE) - np.float32(0.5)).astype(np.int16)
-    return buffer
-
-
-@overload(as_weights, jit_options=FLAGS)
-def _as_weights(mask, buffer):  # type: ignore[no-untyped-def]  # Numba wants the very same signature
-    if buffer.dtype != types.int16:
-        return lambda mask, buffer: mask
-
-    def convert(mask, buffer):  # type: ignore[no-untyped-def]
-        for p in range(mask.size):
-            buffer[p] = np.int32(mask[p] * np.float32(_ONE) - np.float32(0.5))
-        return buffer
-
-    return convert
+    for p in range(mask.size):
+        weights[p] = np.int32(mask[p] * np.float32(_ONE) - np.float32(0.5))
 
 
 def mixed(weight: Any, first: Any, second: Any, scale: Any, bias: Any) -> Any:
@@ -244,54 +222,78 @@ def blend(
 
 @kernel
 def blend_image(
+    kind: int,
     out: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
+    first: np.uint64,
+    second: np.uint64,
     mask: np.ndarray,
-    boxed: bool,
+    hole: np.ndarray,
+    holes: int,
     base: float,
+    multiplied: bool,
+    boxed: bool,
     box: Any,
     columns: int,
     tile: np.ndarray,
-    buffer: np.ndarray,
+    weights: np.ndarray,
     planar_in: bool,
     planar_out: bool,
     scale: np.ndarray,
     bias: np.ndarray,
-) -> None:
-    """Mix an image some rows at a time, so that their weights stay in the first cache.
+) -> int:
+    """Finish the mask, measure it and mix by it, some rows at a time, so that all of it happens in the first cache.
 
     A mask that is constant but for a box needs not be made: all rows that cross the box are alike, and so are all
     others. Where it is 1 the second view is not even read.
 
     Parameters
     ----------
-    out, first, second, planar_in, planar_out, scale, bias : as in `blend`
-    mask : float32 (P,); not read where `boxed`
+    kind : int, BYTES_TO_BYTES, BYTES_TO_FLOATS or FLOATS_TO_FLOATS
+    out : uint8 (bytes of an image,); overwritten with uint8 or float32 values
+    first, second : uint64, the views' addresses
+    mask, hole, holes, base, multiplied : as in `merge`; `mask` is overwritten, unless `boxed`
     boxed : bool, the mask is `base` but for a box of 0
-    base : float in [0, 1]
     box : 4 int, top, bottom, left, right
     columns : int
     tile : float32 (at least columns,), a whole number of rows; changed
-    buffer : int16 where bytes become bytes, else float32 (tile.size,); changed
+    weights : int16 (tile.size,); changed
+    planar_in, planar_out, scale, bias : as in `blend`
+
+    Returns
+    -------
+    int
+        The sum of the mask in steps of 1 / STEPS; 0 where `boxed`.
     """
     rows, most = mask.size // columns, tile.size // columns
+    values = mask.size * scale.size
+    uint8, float32 = np.empty(0, np.uint8), np.empty(0, np.float32)
     top, bottom, left, right = box if boxed else (0, rows, 0, 0)
-    y, ready = 0, False
+    y, ready, total = 0, False, np.int64(0)
     while y < rows:
         inside = top <= y < bottom
         end = top if y < top else bottom if inside else rows
-        count = min(most, end - y)
-        start = y * columns
+        start, size = y * columns, min(most, end - y) * columns
         other = first if boxed and base == 1.0 and not inside else second
+        part = tile[:size] if boxed else mask[start : start + size]
         if not boxed:
-            weights = as_weights(mask[start : start + count * columns], buffer[: count * columns])
+            merge(part, hole[start : start + size], holes, base, multiplied)
+            total += steps_of(part)
         elif not ready:
             fill_rows(tile, base, columns, left if inside else 0, right if inside else 0)
-            weights = as_weights(tile, buffer)
-        blend(out, first, other, weights[: count * columns], start, planar_in, planar_out, scale, bias)
-        y += count
+        if kind == BYTES_TO_BYTES:
+            if not ready:
+                to_weights(weights[:size], part)
+            f8, s8 = array_at(first, values, uint8), array_at(other, values, uint8)
+            blend(out, f8, s8, weights[:size], start, planar_in, planar_out, scale, bias)
+        elif kind == BYTES_TO_FLOATS:
+            f8, s8 = array_at(first, values, uint8), array_at(other, values, uint8)
+            blend(out.view(np.float32), f8, s8, part, start, planar_in, planar_out, scale, bias)
+        else:
+            f, s = array_at(first, values, float32), array_at(other, values, float32)
+            blend(out.view(np.float32), f, s, part, start, planar_in, planar_out, scale, bias)
+        y += size // columns
         ready = boxed and y not in (top, bottom)
+    return total  # type: ignore[return-value]
 
 
 @kernel

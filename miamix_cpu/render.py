@@ -11,10 +11,7 @@ from miamix_cpu.config import MIXUP
 from miamix_cpu.gather import array_at
 from miamix_cpu.masks import constant_part, fill_hole, most_harmonics, single_box, smooth
 from miamix_cpu.masks.fmix import make_tables
-from miamix_cpu.output import begin, blend_box, blend_image, measure, measure_box, multiply, subtract
-
-#: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
-BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
+from miamix_cpu.output import BYTES_TO_BYTES, STEPS, blend_box, blend_image, merge, steps_of_box
 
 _BLOCK = 1536  # pixels mixed at a time
 
@@ -56,42 +53,35 @@ def render(
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     scale, bias : float32 (C,), applied to the mixed values unless bytes become bytes
     """
-    values = height * width * scale.size
     tables = make_tables(height, width, most_harmonics(layers))
     shape, pixels, spare = (height, width), height * width, scratch[2]
     own, hole = scratch[0, :pixels].reshape(shape), scratch[1, :pixels].reshape(shape)
     tile = np.empty(max(1, min(height, _BLOCK // width)) * width, np.float32)
-    short, long = np.empty(tile.size, np.int16), np.empty(tile.size, np.float32)
+    weights, room = np.empty(tile.size, np.int16), np.empty(3 * tile.size, np.uint8)
     alike = planar_in == planar_out or scale.size == 1
     taken_apart = scale.size == 3 and planar_out and not planar_in
-    room = np.empty(3 * tile.size, np.uint8)
-    uint8, float32 = np.empty(0, np.uint8), np.empty(0, np.float32)
     for i in range(out.shape[0]):
         mask = masks[i] if masks.shape[0] else own
         chosen = layers[first_layer[i] : first_layer[i + 1]]
         boxed, box = single_box(chosen, height, width)
         boxed = boxed and masks.shape[0] == 0
         base = constant_part(chosen, multiplied)
+        holes = np.int64(0)  # a literal would have everything that takes it compiled twice
+        if not boxed:
+            holes = draw_holes(mask, hole, chosen, coefficients, tables, spare, base, multiplied)
+        if boxed and kind == BYTES_TO_BYTES and (alike or taken_apart):
+            uint8, values = np.empty(0, np.uint8), pixels * scale.size
+            f, s = array_at(first[i], values, uint8), array_at(second[i], values, uint8)
+            blend_box(out[i], f, s, base, box, width, scale.size, planar_in, not alike, room)
+            steps = 0
+        else:
+            steps = blend_image(
+                kind, out[i], first[i], second[i], mask.reshape(pixels), hole.reshape(pixels), holes, base, multiplied,
+                boxed, box, width, tile, weights, planar_in, planar_out, scale, bias,
+            )  # fmt: skip
         if boxed:
-            mean = measure_box(base, (box[1] - box[0]) * (box[3] - box[2]), mask.size)
-        else:
-            mean = merge_layers(mask, hole, chosen, coefficients, tables, spare, base, multiplied)
-        lam[i] = mean if measured else nominal_lam(chosen)
-        flat = mask.reshape(mask.size)
-        if kind == FLOATS_TO_FLOATS:
-            f, s = array_at(first[i], values, float32), array_at(second[i], values, float32)
-            o = out[i].view(np.float32)
-            blend_image(o, f, s, flat, boxed, base, box, width, tile, long, planar_in, planar_out, scale, bias)
-            continue
-        f8, s8 = array_at(first[i], values, uint8), array_at(second[i], values, uint8)
-        if kind == BYTES_TO_FLOATS:
-            o = out[i].view(np.float32)
-            blend_image(o, f8, s8, flat, boxed, base, box, width, tile, long, planar_in, planar_out, scale, bias)
-        elif boxed and (alike or taken_apart):
-            blend_box(out[i], f8, s8, base, box, width, scale.size, planar_in, not alike, room)
-        else:
-            o8 = out[i]
-            blend_image(o8, f8, s8, flat, boxed, base, box, width, tile, short, planar_in, planar_out, scale, bias)
+            steps = steps_of_box(base, (box[1] - box[0]) * (box[3] - box[2]), pixels)
+        lam[i] = steps / (pixels * np.float64(STEPS)) if measured else nominal_lam(chosen)
 
 
 @inlined
@@ -109,7 +99,7 @@ def nominal_lam(layers: np.ndarray) -> float:
 
 
 @inlined
-def merge_layers(
+def draw_holes(
     mask: np.ndarray,
     hole: np.ndarray,
     layers: np.ndarray,
@@ -118,13 +108,12 @@ def merge_layers(
     spare: np.ndarray,
     base: float,
     multiplied: bool,
-) -> Any:
-    """Render the mask of one sample; return its mean.
+) -> int:
+    """Render the holes of one sample but the constant ones; return how many. The last is left to be merged (`merge`).
 
     Parameters
     ----------
-    mask : float32 (H, W), C-contiguous; overwritten
-    hole : float32 (H, W), C-contiguous; overwritten with anything
+    mask, hole : float32 (H, W), C-contiguous; overwritten
     layers : `plan.LAYER` (k,)
     coefficients : float32 (m,), the plan's
     tables : fmix.make_tables(...)
@@ -132,23 +121,16 @@ def merge_layers(
     base : float, constant_part(layers, multiplied)
     multiplied : bool, merge="mul" rather than "sum"
     """
-    flat, flat_hole = mask.reshape(mask.size), hole.reshape(mask.size)
-    drawn = 0
+    holes = np.int64(0)
     for j in range(layers.size):
         layer = layers[j]
         if layer["method"] == MIXUP:
             continue
-        into = mask if drawn == 0 else hole
+        if holes >= 2:
+            merge(mask.reshape(mask.size), hole.reshape(mask.size), holes, base, multiplied)
+        into = mask if holes == 0 else hole
         fill_hole(into, layer, coefficients, tables, spare)
         if layer["window"] > 0:
             smooth(into, layer["window"])
-        if drawn == 0:
-            begin(flat, base, multiplied)
-        elif multiplied:
-            multiply(flat, flat_hole)
-        else:
-            subtract(flat, flat_hole)
-        drawn += 1
-    if drawn == 0:
-        flat[:] = np.float32(base)
-    return measure(flat)
+        holes += 1
+    return holes  # type: ignore[return-value]

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -149,9 +150,26 @@ def test_warmup_compiles_every_signature():
 
 def test_loops_are_told_that_arrays_do_not_overlap():
     """A promise that Numba passes on to LLVM by an inner switch: were it gone, kernels would be slower, not wrong."""
-    from miamix_cpu.output import measure, multiply
+    from miamix_cpu.output import merge
 
-    measure(np.ones(3, np.float32))
-    multiply(np.ones(3, np.float32), np.ones(3, np.float32))
-    assert all("noalias" in text.partition(multiply.__name__)[2] for text in multiply.inspect_llvm().values())
-    assert "vector.memcheck" not in next(iter(multiply.inspect_llvm().values()))
+    merge(np.ones(3, np.float32), np.ones(3, np.float32), 2, 1.0, True)
+    for text in merge.inspect_llvm().values():
+        assert "noalias" in text.partition(merge.__name__)[2]
+        assert "vector.memcheck" not in text
+
+
+def test_kernels_are_compiled_once():
+    """But for what handles several dtypes; a literal among the arguments, say, would double a large one unseen."""
+    code = (
+        "import gc, miamix_cpu; miamix_cpu.warmup()\n"
+        "from numba.core.dispatcher import Dispatcher\n"
+        "for found in filter(lambda thing: isinstance(thing, Dispatcher), gc.get_objects()):\n"
+        "    if found.py_func.__module__.startswith('miamix_cpu') and len(found.signatures) > 1:\n"
+        "        print(found.py_func.__name__, len(found.signatures))"
+    )
+    with tempfile.TemporaryDirectory() as cold:  # what is loaded from a cache brings none of its kernels
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cold}
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment
+        )
+    assert set(result.stdout.splitlines()) == {"array_at 4", "blend 3"}, result.stderr

@@ -6,47 +6,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from miamix_cpu.output import as_weights, begin, blend, blend_box, measure, mixed, multiply, subtract
+from miamix_cpu.output import STEPS, blend, blend_box, merge, mixed, steps_of, steps_of_box, to_weights
 from tests import naive
 
 BOTH = pytest.mark.parametrize("run", [lambda f: f.py_func, lambda f: f], ids=["python", "compiled"])
 
 
 @BOTH
-@pytest.mark.parametrize(("kernel", "how"), [(multiply, "mul"), (subtract, "sum")])
-@pytest.mark.parametrize("layers", [0, 1, 2, 5])
-def test_merge(run, kernel, how, layers, rng):
-    holes = rng.random((layers, 6, 7)).astype(np.float32) * 0.6
-    mask = np.ones(42, np.float32)
-    for hole in holes:
-        run(kernel)(mask, hole.reshape(42))
-    np.testing.assert_allclose(mask.reshape(6, 7), naive.merge(list(holes), 6, 7, how), atol=1e-6)
+@pytest.mark.parametrize("how", ["mul", "sum"])
+@pytest.mark.parametrize("base", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("holes", [0, 1, 2, 3, 5])
+def test_merge(run, how, base, holes, rng):
+    drawn = rng.random((holes, 42)).astype(np.float32) * 0.6
+    mask = drawn[0].copy() if holes else np.full(42, np.nan, np.float32)
+    for count in range(min(holes, 2), holes + 1):
+        run(merge)(mask, drawn[count - 1].copy() if count >= 2 else mask[:0], count, base, how == "mul")
+    layers = [np.full((6, 7), 1 - base, np.float32), *drawn.reshape(holes, 6, 7)]
+    np.testing.assert_allclose(mask.reshape(6, 7), naive.merge(layers, 6, 7, how), atol=1e-6)
     assert mask.min() >= 0
 
 
 @BOTH
-@pytest.mark.parametrize("how", ["mul", "sum"])
-@pytest.mark.parametrize("base", [0.0, 0.3, 1.0])
-def test_the_first_hole_under_constant_layers(run, how, base, rng):
-    hole = rng.random((6, 7)).astype(np.float32)
-    expected = naive.merge([np.full((6, 7), 1 - base), hole], 6, 7, how)
-    mask = hole.reshape(42).copy()
-    run(begin)(mask, base, how == "mul")
-    np.testing.assert_allclose(mask.reshape(6, 7), expected, atol=1e-6)
+def test_lam_is_measured(run, rng):
+    mask = rng.random(1000).astype(np.float32)
+    assert run(steps_of)(mask) / (1000 * STEPS) == pytest.approx(mask.mean(dtype=np.float64), abs=5e-8)
+    binary = (mask < 0.3).astype(np.float32)
+    assert run(steps_of)(binary) == binary.sum() * STEPS
+    assert run(steps_of)(np.ones(77, np.float32)) == 77 * STEPS
+    assert run(steps_of)(np.zeros(77, np.float32)) == 0
 
 
 @BOTH
-def test_measure(run, rng):
-    mask = rng.random(1000).astype(np.float32)
-    assert run(measure)(mask) == pytest.approx(mask.mean(dtype=np.float64), abs=5e-8)
-    binary = (mask < 0.3).astype(np.float32)
-    assert run(measure)(binary) == binary.mean(dtype=np.float64)
-    assert run(measure)(np.ones(77, np.float32)) == 1
-    assert run(measure)(np.zeros(77, np.float32)) == 0
+@pytest.mark.parametrize("base", [0.0, 0.3, 1 / 3, 1.0])
+@pytest.mark.parametrize("inside", [0, 13, 77])
+def test_lam_of_a_box(run, base, inside):
+    mask = np.full(77, base, np.float32)
+    mask[:inside] = 0
+    assert run(steps_of_box)(base, inside, 77) == steps_of(mask)
 
 
 def layout(images, planar):
     return np.ascontiguousarray(images.transpose(2, 0, 1) if planar else images).ravel()
+
+
+def fixed_point(mask, run=to_weights):
+    weights = np.empty(mask.size, np.int16)
+    run(weights, mask.ravel())
+    return weights
 
 
 def check_blend(run, channels, source, target, planar_in, planar_out, rng):
@@ -57,7 +63,7 @@ def check_blend(run, channels, source, target, planar_in, planar_out, rng):
     if target == np.float32 and source == np.uint8:
         scale, bias = rng.random(channels).astype(np.float32) / 255, rng.standard_normal(channels).astype(np.float32)
     out = np.full(45 * channels, 77, target)
-    weights = as_weights(mask.ravel(), np.empty(45, np.int16 if target == np.uint8 else np.float32))
+    weights = fixed_point(mask) if target == np.uint8 else mask.ravel()
     before = views.copy()
     run(blend)(out, *(layout(view, planar_in) for view in views), weights, 0, planar_in, planar_out, scale,
                bias)  # fmt: skip
@@ -92,8 +98,7 @@ def test_a_box_is_blended_as_its_mask_would_be(run, channels, planar_in, planar_
     views = [layout(view, planar_in) for view in rng.integers(0, 256, (2, 7, 9, channels), np.uint8)]
     before, unit, nothing = np.copy(views), np.ones(channels, np.float32), np.zeros(channels, np.float32)
     expected = np.empty(63 * channels, np.uint8)
-    weights = as_weights(mask.ravel(), np.empty(63, np.int16))
-    blend(expected, *views, weights, 0, planar_in, planar_out, unit, nothing)
+    blend(expected, *views, fixed_point(mask), 0, planar_in, planar_out, unit, nothing)
     for room in (3, 50, 3 * 63):
         out, taken_apart = np.full(63 * channels, 77, np.uint8), channels == 3 and planar_in != planar_out
         run(blend_box)(out, *views, base, box, 9, channels, planar_in, taken_apart, np.empty(room, np.uint8))
@@ -126,16 +131,9 @@ def test_every_pair_of_bytes(weight):
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50))
 def test_weights_of_bytes(values):
     mask = np.array(values, np.float32)
-    weights = compiled_weights(mask, np.empty(mask.size, np.int16))
+    weights = fixed_point(mask)
     np.testing.assert_allclose(weights / -32768, mask, atol=0.501 / 32768)
-    np.testing.assert_array_equal(weights, as_weights(mask, np.empty(mask.size, np.int16)))
-    assert compiled_weights(mask, np.empty(0, np.float32)) is not None
-    np.testing.assert_array_equal(compiled_weights(mask, np.empty(0, np.float32)), mask)
-
-
-@njit
-def compiled_weights(mask, buffer):
-    return as_weights(mask, buffer)
+    np.testing.assert_array_equal(weights, fixed_point(mask, to_weights.py_func))
 
 
 def test_large_floats_do_not_overflow():

@@ -110,8 +110,8 @@ def make_tables(height: int, width: int, most: int) -> Any:
     """
     table_y = np.zeros((height + ROWS, 2 * most + 2), np.float32)
     table_x = np.zeros((2 * most + 2, max(width, LANES)), np.float32)
-    fill_waves(table_y[:height].T, height)
-    fill_waves(table_x[:, :width], width)
+    fill_waves(table_y[:height, : 2 * most + 2].T, height)
+    fill_waves(table_x[: 2 * most + 2, :width], width)
     return table_y, table_x
 
 
