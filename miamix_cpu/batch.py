@@ -129,16 +129,16 @@ class MiAMixBatch(KeyedMixer):
             extras = {key: _stacked(key, values) for key, values in parts.extras.items()}
         prepared = self._prepare(parts, None, self.epoch)
         images, targets, masks = self._render(prepared)
-        return self._packed(images, targets, masks if self.return_masks else None, extras, parts.is_dict)
+        return self._packed(images, targets, masks, extras, parts.is_dict)
 
-    def _render(self, prepared: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _render(self, prepared: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         plan, view = prepared.plan, prepared.first.arrays[0]
         dtype = self.dtype or ("float32" if self.mean is not None else str(view.dtype))
         shape = prepared.shape(self.memory_format)
         if view.ndim == 2 and self.memory_format == "channels_last":  # (N, H, W) comes back as it went in
             shape = (len(plan), *view.shape)
         images = np.empty(shape, dtype=np.uint8 if dtype == "uint8" else np.float32)
-        masks = np.empty((len(plan) if self.return_masks else 0, plan.height, plan.width), dtype=np.float32)
+        masks = np.empty((len(plan), plan.height, plan.width), dtype=np.float32) if self.return_masks else None
         lam = self._mix(prepared, images, masks, "uint8" if dtype == "uint8" else "float32")
         targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
         soft_targets(prepared.labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets)

@@ -205,8 +205,8 @@ class MiAMixCollator(KeyedMixer):
         shape = prepared.shape(self.memory_format)
         images = empty(shape, getattr(torch, self.dtype))
         buffer = images if rendered == self.dtype else self._buffer(shape)
-        masks = empty((len(plan) if self.return_masks else 0, plan.height, plan.width), torch.float32)
-        lam = self._mix(prepared, buffer.numpy(), masks.numpy(), rendered)
+        masks = empty((len(plan), plan.height, plan.width), torch.float32) if self.return_masks else None
+        lam = self._mix(prepared, buffer.numpy(), None if masks is None else masks.numpy(), rendered)
         if buffer is not images:
             images.copy_(buffer)
         if self.memory_format == "channels_last":
@@ -217,14 +217,14 @@ class MiAMixCollator(KeyedMixer):
         else:
             targets = tuple(from_array(part) for part in (labels.copy(), labels[plan.partner], lam))
         if not self.return_batch:
-            return self._packed(images, targets, masks if self.return_masks else None, extras, parts.is_dict)
+            return self._packed(images, targets, masks, extras, parts.is_dict)
         return MixedBatch(
             images=images,
             targets=targets,
             lam=from_array(lam),
             partner=from_array(plan.partner),
             plan=plan,
-            masks=masks if self.return_masks else None,
+            masks=masks,
             extras=extras,
         )
 

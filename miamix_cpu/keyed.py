@@ -153,7 +153,7 @@ class KeyedMixer:
         plan = plan_of(len(parts.images), height, width)
         return Prepared(plan, first, self._second(plan, first, second_of), labels)
 
-    def _mix(self, prepared: Prepared, out: np.ndarray, masks: np.ndarray, dtype: str) -> np.ndarray:
+    def _mix(self, prepared: Prepared, out: np.ndarray, masks: np.ndarray | None, dtype: str) -> np.ndarray:
         """Render into `out`, of `prepared.shape`, as `dtype`, "uint8" or "float32"; return lam, float32 (N,)."""
         first = prepared.first
         scale, bias = normalisation(first.arrays[0].dtype, dtype, prepared.channels, self.mean, self.std)

@@ -19,6 +19,7 @@ from miamix_cpu.render import render
 from miamix_cpu.sampling import draw_plan
 
 TARGETS = ("soft", "pair")
+_NO_MASKS = np.empty((0, 1, 1), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +200,7 @@ class MiAMix:
             raise ValueError(f"labels must be one for each of {len(plan)} images, got {len(y)}")
         first = gather(images)
         out = np.empty(images.shape, dtype=np.uint8 if dtype == "uint8" else np.float32)
-        masks = np.empty((len(plan) if self.return_masks else 0, plan.height, plan.width), dtype=np.float32)
+        masks = np.empty((len(plan), plan.height, plan.width), dtype=np.float32) if self.return_masks else None
         lam = mix_views(plan, first, first if second is None else gather(others), out, masks, scale, bias)
         soft = None
         if self.targets == "soft":
@@ -211,7 +212,7 @@ class MiAMix:
             lam=lam,
             partner=plan.partner,
             plan=plan,
-            masks=masks if self.return_masks else None,
+            masks=masks,
         )
 
 
@@ -220,7 +221,7 @@ def mix_views(
     first: Gathered,
     second: Gathered,
     out: np.ndarray,
-    masks: np.ndarray,
+    masks: np.ndarray | None,
     scale: np.ndarray,
     bias: np.ndarray,
     *,
@@ -234,7 +235,7 @@ def mix_views(
     first, second : Gathered
         Views by sample; only those of `plan.needs_second_view` are read of `second`.
     out : uint8 or float32, N * H * W * C values, C-contiguous; overwritten
-    masks : float32 (N, H, W), overwritten, or (0, H, W)
+    masks : float32 (N, H, W), overwritten, or None
     scale, bias : float32 (C,), from `normalisation`
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     """
@@ -251,7 +252,7 @@ def mix_views(
         kind,
         out.reshape(len(plan), -1).view(np.uint8),
         lam,
-        masks,
+        _NO_MASKS if masks is None else masks,
         scratch,
         first.addresses,
         partners,
