@@ -12,7 +12,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from miamix_cpu.compile import kernel
 
@@ -20,9 +20,12 @@ from miamix_cpu.compile import kernel
 ROWS, LANES = 4, 16
 
 
-@kernel
+@register_jitable  # type: ignore[untyped-decorator]
 def padded(rows: int, columns: int) -> int:
-    """How many values `multiply_small` needs for a result of so many rows and columns."""
+    """How many values `multiply_small` needs for a result of so many rows and columns.
+
+    Python calls it too, and a kernel would be compiled for that in each process anew.
+    """
     return -(-rows // ROWS) * ROWS * columns + LANES
 
 
