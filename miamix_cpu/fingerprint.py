@@ -94,14 +94,13 @@ def hash_lattices(
     plane_step, row_step, column_step : int, bytes from one point to the next
     hashes : uint64 (N,); overwritten
     """
-    like = np.empty(0, np.uint64)
     each = -(-run // 8)
     points = planes * rows * columns
     in_place = points == 1 and size % (8 * _LANES) == 0
     words = np.zeros(-(-points * each // _LANES) * _LANES, np.uint64)
     for i in range(addresses.size):
         if in_place and addresses[i] % np.uint64(8) == 0:
-            hashes[i] = hash_words(array_at(addresses[i], size // 8, like), np.uint64(size))
+            hashes[i] = hash_words(array_at(addresses[i], size // 8, np.uint64), np.uint64(size))
             continue
         filled = 0
         ahead = addresses[min(i + 1, addresses.size - 1)]
@@ -111,18 +110,18 @@ def hash_lattices(
                 prefetch(ahead + np.uint64(start), columns * column_step)
                 for _ in range(columns):
                     for word in range(each):
-                        words[filled] = word_at(addresses[i], start + 8 * word, size, like)
+                        words[filled] = word_at(addresses[i], start + 8 * word, size)
                         filled += 1
                     start += column_step
         hashes[i] = hash_words(words, np.uint64(size))
 
 
 @kernel
-def word_at(address: np.uint64, start: int, size: int, like: np.ndarray) -> np.uint64:
-    """The eight bytes from `start`, or the last eight of `size`, or all bytes if they are fewer; `like` is uint64."""
+def word_at(address: np.uint64, start: int, size: int) -> np.uint64:
+    """The eight bytes from `start`, or the last eight of `size`, or all bytes if they are fewer."""
     if size >= 8:
-        return array_at(address + np.uint64(min(start, size - 8)), 1, like)[0]  # type: ignore[no-any-return]
-    source = array_at(address, size, like.view(np.uint8))
+        return array_at(address + np.uint64(min(start, size - 8)), 1, np.uint64)[0]  # type: ignore[no-any-return]
+    source = array_at(address, size, np.uint8)
     word = np.uint64(0)
     for b in range(size):
         word |= np.uint64(source[b]) << np.uint64(8 * b)

@@ -70,14 +70,14 @@ _POINTER_IS_THERE = _pointer_is_there()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
+def _pointer(typing_context: Any, address: Any, dtype: Any) -> Any:
     """A typed pointer to `address`."""
-    pointer = types.CPointer(like.dtype)
+    pointer = types.CPointer(dtype.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(pointer))
 
-    return pointer(types.uint64, like), codegen
+    return pointer(types.uint64, dtype), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -107,9 +107,9 @@ def prefetch(address: np.uint64, size: int) -> None:
 
 
 @kernel
-def array_at(address: np.uint64, size: int, like: np.ndarray) -> np.ndarray:
-    """The `size` values of the dtype of `like` that lie at `address`, as a flat array."""
-    return carray(_pointer(address, like), (size,))  # type: ignore[no-any-return]
+def array_at(address: np.uint64, size: int, dtype: Any) -> np.ndarray:
+    """The `size` values of `dtype`, a NumPy scalar type, that lie at `address`, as a flat array."""
+    return carray(_pointer(address, dtype), (size,))  # type: ignore[no-any-return]
 
 
 @entry
@@ -122,4 +122,4 @@ def follow(addresses: np.ndarray, offset: int) -> None:
     offset : int, bytes
     """
     for i in range(addresses.size):
-        addresses[i] = array_at(addresses[i] + np.uint64(offset), 1, addresses)[0]
+        addresses[i] = array_at(addresses[i] + np.uint64(offset), 1, np.uint64)[0]

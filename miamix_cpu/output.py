@@ -266,7 +266,6 @@ def blend_image(
     """
     rows, most = mask.size // columns, tile.size // columns
     values = mask.size * scale.size
-    uint8, float32 = np.empty(0, np.uint8), np.empty(0, np.float32)
     top, bottom, left, right = box if boxed else (0, rows, 0, 0)
     y, ready, total = 0, False, np.int64(0)
     while y < rows:
@@ -283,13 +282,13 @@ def blend_image(
         if kind == BYTES_TO_BYTES:
             if not ready:
                 to_weights(weights[:size], part)
-            f8, s8 = array_at(first, values, uint8), array_at(other, values, uint8)
+            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
             blend(out, f8, s8, weights[:size], start, planar_in, planar_out, scale, bias)
         elif kind == BYTES_TO_FLOATS:
-            f8, s8 = array_at(first, values, uint8), array_at(other, values, uint8)
+            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
             blend(out.view(np.float32), f8, s8, part, start, planar_in, planar_out, scale, bias)
         else:
-            f, s = array_at(first, values, float32), array_at(other, values, float32)
+            f, s = array_at(first, values, np.float32), array_at(other, values, np.float32)
             blend(out.view(np.float32), f, s, part, start, planar_in, planar_out, scale, bias)
         y += size // columns
         ready = boxed and y not in (top, bottom)

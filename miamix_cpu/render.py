@@ -70,8 +70,8 @@ def render(
         if not boxed:
             holes = draw_holes(mask, hole, chosen, coefficients, tables, spare, base, multiplied)
         if boxed and kind == BYTES_TO_BYTES and (alike or taken_apart):
-            uint8, values = np.empty(0, np.uint8), pixels * scale.size
-            f, s = array_at(first[i], values, uint8), array_at(second[i], values, uint8)
+            values = pixels * scale.size
+            f, s = array_at(first[i], values, np.uint8), array_at(second[i], values, np.uint8)
             blend_box(out[i], f, s, base, box, width, scale.size, planar_in, not alike, room)
             steps = 0
         else:
