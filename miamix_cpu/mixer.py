@@ -13,9 +13,8 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.gather import Gathered, gather
 from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.masks.product import padded
-from miamix_cpu.output import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS
 from miamix_cpu.plan import MixPlan
-from miamix_cpu.render import render
+from miamix_cpu.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS, render
 from miamix_cpu.sampling import draw_plan
 
 TARGETS = ("soft", "pair")

@@ -14,10 +14,6 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from miamix_cpu.compile import EXACT, kernel
-from miamix_cpu.gather import array_at
-
-#: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
-BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
 
 #: `lam` is measured in integers of this many steps: exact for binary masks and in any order of summation, and each
 #: pixel is rounded by at most 1.2e-7. More steps would leave float32 no bit for the half that rounds.
@@ -221,81 +217,6 @@ def blend(
 
 
 @kernel
-def blend_image(
-    kind: int,
-    out: np.ndarray,
-    first: np.uint64,
-    second: np.uint64,
-    mask: np.ndarray,
-    hole: np.ndarray,
-    holes: int,
-    base: float,
-    multiplied: bool,
-    boxed: bool,
-    box: Any,
-    columns: int,
-    tile: np.ndarray,
-    weights: np.ndarray,
-    planar_in: bool,
-    planar_out: bool,
-    scale: np.ndarray,
-    bias: np.ndarray,
-) -> int:
-    """Finish the mask, measure it and mix by it, some rows at a time, so that all of it happens in the first cache.
-
-    A mask that is constant but for a box needs not be made: all rows that cross the box are alike, and so are all
-    others. Where it is 1 the second view is not even read.
-
-    Parameters
-    ----------
-    kind : int, BYTES_TO_BYTES, BYTES_TO_FLOATS or FLOATS_TO_FLOATS
-    out : uint8 (bytes of an image,); overwritten with uint8 or float32 values
-    first, second : uint64, the views' addresses
-    mask, hole, holes, base, multiplied : as in `merge`; `mask` is overwritten, unless `boxed`
-    boxed : bool, the mask is `base` but for a box of 0
-    box : 4 int, top, bottom, left, right
-    columns : int
-    tile : float32 (at least columns,), a whole number of rows; changed
-    weights : int16 (tile.size,); changed
-    planar_in, planar_out, scale, bias : as in `blend`
-
-    Returns
-    -------
-    int
-        The sum of the mask in steps of 1 / STEPS; 0 where `boxed`.
-    """
-    rows, most = mask.size // columns, tile.size // columns
-    values = mask.size * scale.size
-    top, bottom, left, right = box if boxed else (0, rows, 0, 0)
-    y, ready, total = 0, False, np.int64(0)
-    while y < rows:
-        inside = top <= y < bottom
-        end = top if y < top else bottom if inside else rows
-        start, size = y * columns, min(most, end - y) * columns
-        other = first if boxed and base == 1.0 and not inside else second
-        part = tile[:size] if boxed else mask[start : start + size]
-        if not boxed:
-            merge(part, hole[start : start + size], holes, base, multiplied)
-            total += steps_of(part)
-        elif not ready:
-            fill_rows(tile, base, columns, left if inside else 0, right if inside else 0)
-        if kind == BYTES_TO_BYTES:
-            if not ready:
-                to_weights(weights[:size], part)
-            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
-            blend(out, f8, s8, weights[:size], start, planar_in, planar_out, scale, bias)
-        elif kind == BYTES_TO_FLOATS:
-            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
-            blend(out.view(np.float32), f8, s8, part, start, planar_in, planar_out, scale, bias)
-        else:
-            f, s = array_at(first, values, np.float32), array_at(other, values, np.float32)
-            blend(out.view(np.float32), f, s, part, start, planar_in, planar_out, scale, bias)
-        y += size // columns
-        ready = boxed and y not in (top, bottom)
-    return total  # type: ignore[return-value]
-
-
-@kernel
 def fill_rows(tile: np.ndarray, base: float, columns: int, left: int, right: int) -> None:
     """Rows of `base`, 0 from `left` to `right`.
 
@@ -323,7 +244,7 @@ def blend_box(
     taken_apart: bool,
     room: np.ndarray,
 ) -> None:
-    """`blend_image` of bytes where the mask is `base` but for a box of 0: mix evenly, then copy the box.
+    """Mix bytes where the mask is `base` but for a box of 0: evenly, then copy the box.
 
     Where no weight changes from pixel to pixel, interleaved bytes are mixed as they lie and then taken apart, once
     rather than once a view. Where `base` is 1 the second view is read in the box only.

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import entry, inlined
+from miamix_cpu.compile import entry, inlined, kernel
 from miamix_cpu.config import MIXUP
 from miamix_cpu.gather import array_at
 from miamix_cpu.masks import constant_part, fill_hole, most_harmonics, single_box, smooth
 from miamix_cpu.masks.fmix import make_tables
-from miamix_cpu.output import BYTES_TO_BYTES, STEPS, blend_box, blend_image, merge, steps_of_box
+from miamix_cpu.output import STEPS, blend, blend_box, fill_rows, merge, steps_of, steps_of_box, to_weights
+
+#: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
+BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
 
 _BLOCK = 1536  # pixels mixed at a time
 
@@ -44,7 +47,7 @@ def render(
     kind : int, BYTES_TO_BYTES, BYTES_TO_FLOATS or FLOATS_TO_FLOATS
     out : uint8 (N, bytes of an image), C-contiguous; overwritten with uint8 or float32 values
     lam : float64 (N,); overwritten
-    masks : float32 (N, H, W), overwritten, or (0, H, W) where they are not wanted
+    masks : float32 (N, H, W), overwritten, or (0, any, any) where they are not wanted
     scratch : float32 (3, product.padded(H, W)); changed
     first, second : uint64 (N,), addresses of sample i's first view and of its partner's second view
     layers, first_layer, coefficients, height, width : the plan's
@@ -109,11 +112,11 @@ def draw_holes(
     base: float,
     multiplied: bool,
 ) -> int:
-    """Render the holes of one sample but the constant ones; return how many. The last is left to be merged (`merge`).
+    """Render the holes of one sample but the constant ones; return how many.
 
     Parameters
     ----------
-    mask, hole : float32 (H, W), C-contiguous; overwritten
+    mask, hole : float32 (H, W), C-contiguous; changed into what `output.merge` takes for so many holes
     layers : `plan.LAYER` (k,)
     coefficients : float32 (m,), the plan's
     tables : fmix.make_tables(...)
@@ -134,3 +137,78 @@ def draw_holes(
             smooth(into, layer["window"])
         holes += 1
     return holes  # type: ignore[return-value]
+
+
+@kernel
+def blend_image(
+    kind: int,
+    out: np.ndarray,
+    first: np.uint64,
+    second: np.uint64,
+    mask: np.ndarray,
+    hole: np.ndarray,
+    holes: int,
+    base: float,
+    multiplied: bool,
+    boxed: bool,
+    box: Any,
+    columns: int,
+    tile: np.ndarray,
+    weights: np.ndarray,
+    planar_in: bool,
+    planar_out: bool,
+    scale: np.ndarray,
+    bias: np.ndarray,
+) -> int:
+    """Finish the mask, measure it and mix by it, some rows at a time, so that all of it happens in the first cache.
+
+    A mask that is constant but for a box needs not be made: all rows that cross the box are alike, and so are all
+    others. Where it is 1 the second view is not even read.
+
+    Parameters
+    ----------
+    kind : int, BYTES_TO_BYTES, BYTES_TO_FLOATS or FLOATS_TO_FLOATS
+    out : uint8 (bytes of an image,); overwritten with uint8 or float32 values
+    first, second : uint64, the views' addresses
+    mask, hole, holes, base, multiplied : as in `output.merge`; `mask` is overwritten, unless `boxed`
+    boxed : bool, the mask is `base` but for a box of 0
+    box : 4 int, top, bottom, left, right
+    columns : int
+    tile : float32 (at least columns,), a whole number of rows; changed
+    weights : int16 (tile.size,); changed
+    planar_in, planar_out, scale, bias : as in `output.blend`
+
+    Returns
+    -------
+    int
+        The sum of the mask in steps of 1 / STEPS; 0 where `boxed`.
+    """
+    rows, most = mask.size // columns, tile.size // columns
+    values = mask.size * scale.size
+    top, bottom, left, right = box if boxed else (0, rows, 0, 0)
+    y, ready, total = 0, False, np.int64(0)
+    while y < rows:
+        inside = top <= y < bottom
+        end = top if y < top else bottom if inside else rows
+        start, size = y * columns, min(most, end - y) * columns
+        other = first if boxed and base == 1.0 and not inside else second
+        part = tile[:size] if boxed else mask[start : start + size]
+        if not boxed:
+            merge(part, hole[start : start + size], holes, base, multiplied)
+            total += steps_of(part)
+        elif not ready:
+            fill_rows(tile, base, columns, left if inside else 0, right if inside else 0)
+        if kind == BYTES_TO_BYTES:
+            if not ready:
+                to_weights(weights[:size], part)
+            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
+            blend(out, f8, s8, weights[:size], start, planar_in, planar_out, scale, bias)
+        elif kind == BYTES_TO_FLOATS:
+            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
+            blend(out.view(np.float32), f8, s8, part, start, planar_in, planar_out, scale, bias)
+        else:
+            f, s = array_at(first, values, np.float32), array_at(other, values, np.float32)
+            blend(out.view(np.float32), f, s, part, start, planar_in, planar_out, scale, bias)
+        y += size // columns
+        ready = boxed and y not in (top, bottom)
+    return total  # type: ignore[return-value]

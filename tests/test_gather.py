@@ -7,9 +7,9 @@ from miamix_cpu.gather import addresses_of, array_at, gather
 
 
 @njit
-def copy_from(addresses, size, out, like):
+def copy_from(addresses, size, out, dtype):
     for i in range(addresses.size):
-        out[i] = array_at(addresses[i], size, like)
+        out[i] = array_at(addresses[i], size, dtype)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7, 3), (80, 90, 3), (3, 100, 100)], ids=str)
@@ -29,7 +29,7 @@ def test_addresses_lead_to_the_values(kind, dtype, shape, rng):
     gathered = gather(given)
     assert (gathered.shape, gathered.dtype) == (shape, dtype)
     out = np.empty((4, images[0].size), dtype)
-    copy_from(gathered.addresses, images[0].size, out, np.empty(0, dtype))
+    copy_from(gathered.addresses, images[0].size, out, dtype)
     np.testing.assert_array_equal(out, images.reshape(4, -1))
 
 

@@ -196,17 +196,19 @@ def test_largest_values_with_ties(values, data):
     values = np.array(values, dtype=np.float32)
     count = data.draw(st.integers(0, len(values)))
     chosen = blank(len(values))
-    choose_largest(chosen, values, count)
+    choose_largest(chosen, values, len(values), count)
     np.testing.assert_array_equal(chosen, naive.largest(values, count))
 
 
 @BOTH
-@pytest.mark.parametrize("size", [3000, 6007])  # the larger is bracketed on every 13th value first
+@pytest.mark.parametrize(
+    ("size", "columns"), [(3000, 50), (6007, 64), (6007, 70)]
+)  # from 4096 on every 17th, 13th value
 @pytest.mark.parametrize(
     "kind", ["normal", "few", "constant", "tiny", "huge", "clustered", "ramp", "misleading", "misleading the other way"]
 )
-def test_largest_values_of_hard_fields(run, kind, size, rng):
-    every = np.where(np.arange(size) % 13, 0.0, 10.0)
+def test_largest_values_of_hard_fields(run, kind, size, columns, rng):
+    every = np.where(np.arange(size) % (17 if columns == 64 else 13), 0.0, 10.0)
     values = {
         "normal": rng.standard_normal(size),
         "few": rng.integers(0, 3, size),
@@ -220,12 +222,25 @@ def test_largest_values_of_hard_fields(run, kind, size, rng):
     }[kind].astype(np.float32)
     for count in (1, 2, 15, 16 * 13, size // 3, size // 2, size - 16 * 13, size - 1, size):
         chosen = blank(size)
-        run(choose_largest)(chosen, values, count)
+        run(choose_largest)(chosen, values, columns, count)
         np.testing.assert_array_equal(chosen, naive.largest(values, count))
-        threshold, ties, alike = run(find_threshold)(values, count)
+        threshold, ties, alike = run(find_threshold)(values, columns, count)
         assert threshold == np.sort(values)[-count]
         assert ties == count - (values > threshold).sum()
         assert alike == (values == threshold).sum()
+
+
+def test_largest_values_where_denormal_numbers_are_0(rng):
+    torch = pytest.importorskip("torch")
+    values = np.maximum(0, rng.standard_normal(100)).astype(np.float32)
+    expected, chosen = naive.largest(values, 60), blank(100)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU does not take them for 0")
+    try:
+        choose_largest(chosen, values, 10, 60)
+    finally:
+        torch.set_flush_denormal(False)
+    np.testing.assert_array_equal(chosen, expected)
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 100])

@@ -28,7 +28,7 @@ def views(n, height, width, channels, dtype, rng):
 ], ids=["table1", "everything", "sum", "orig", "options"])  # fmt: skip
 @pytest.mark.parametrize(("height", "width", "channels", "source", "target"), [
     (12, 12, 3, np.uint8, np.uint8), (9, 14, 1, np.uint8, np.float32), (1, 17, 4, np.float32, np.float32),
-    (16, 5, 0, np.uint8, np.uint8),
+    (16, 5, 0, np.uint8, np.uint8), (60, 41, 3, np.uint8, np.uint8),
 ])  # fmt: skip
 def test_a_batch_equals_its_naive_twin(config, height, width, channels, source, target, rng):
     first, second = views(10, height, width, channels, source, rng)

@@ -110,6 +110,7 @@ def make_tables(height: int, width: int, most: int) -> Any:
     """
     table_y = np.zeros((height + ROWS, 2 * most + 2), np.float32)
     table_x = np.zeros((2 * most + 2, max(width, LANES)), np.float32)
+    # Sliced alike, so that fill_waves is compiled once.
     fill_waves(table_y[:height, : 2 * most + 2].T, height)
     fill_waves(table_x[: 2 * most + 2, :width], width)
     return table_y, table_x
@@ -162,7 +163,7 @@ def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
         )
         synthesise(spare, scaled, hole.shape[0], hole.shape[1], rows, columns, tables)
         field = spare[:size]
-    choose_largest(hole.reshape(size), field, count)
+    choose_largest(hole.reshape(size), field, hole.shape[1], count)
 
 
 @kernel

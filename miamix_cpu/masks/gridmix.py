@@ -74,7 +74,7 @@ def fill_gridmix(
     if not regular:
         cell_y, cell_x = rows / cells, columns / cells
         phase_y = phase_x = cells / 2
-        choose_largest(chosen, noise, count)
+        choose_largest(chosen, noise, cells, count)
         if angle == 0 and shear == 0:
             # In whole numbers: a pixel's centre may lie on the very edge of a cell, and then belongs to the next one.
             for y in range(rows):
