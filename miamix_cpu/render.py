@@ -69,7 +69,7 @@ def render(
         boxed, box = single_box(chosen, height, width)
         boxed = boxed and masks.shape[0] == 0
         base = constant_part(chosen, multiplied)
-        holes = np.int64(0)  # a literal would have everything that takes it compiled twice
+        holes = 0
         if not boxed:
             holes = draw_holes(mask, hole, chosen, coefficients, tables, spare, base, multiplied)
         if boxed and kind == BYTES_TO_BYTES and (alike or taken_apart):
@@ -124,7 +124,7 @@ def draw_holes(
     base : float, constant_part(layers, multiplied)
     multiplied : bool, merge="mul" rather than "sum"
     """
-    holes = np.int64(0)
+    holes = np.int64(0)  # a literal would have `merge` compiled twice
     for j in range(layers.size):
         layer = layers[j]
         if layer["method"] == MIXUP:
