@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core.errors import TypingError
 
 from miamix_cpu import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMix, MiAMixConfig
 from miamix_cpu.config import METHODS
@@ -255,6 +256,12 @@ def test_values_between(size, rng):
         assert np.isnan(room[found:]).all()
         if expected.size:
             assert collect(room[: expected.size - 1], values, np.float32(low), np.float32(high)) == 0
+
+
+@pytest.mark.parametrize("values", [np.zeros(40), np.zeros(80, np.float32)[::2]], ids=["float64", "strided"])
+def test_values_that_vectors_could_not_be_read_from(values):
+    with pytest.raises(TypingError):
+        collect(blank(40), values, np.float32(0), np.float32(1))
 
 
 @pytest.mark.parametrize(
