@@ -26,7 +26,7 @@ _ONE = -(1 << 15)
 
 @kernel
 def merge(mask: np.ndarray, hole: np.ndarray, holes: int, base: float, multiplied: bool) -> None:
-    """Merge one more hole into the mask: base * prod(1 - h_j) (eq. 10), or max(0, base - sum h_j) (eq. 11).
+    """Make the mask of `holes` holes: base * prod(1 - h_j) (eq. 10), or max(0, base - sum h_j) (eq. 11).
 
     One hole after the other, eq. 11 is 1 - clip(sum of holes, 0, 1).
 
