@@ -7,7 +7,6 @@ first. Exit status 1 where one of them does not hold (with --quick the speed is 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import new_figure, one_thread, parser, write
+from tests.shared_memory import blocks_in_shared_memory
 
 BATCH, SIDE, EPOCHS = 128, 32, 20
 _MAY_GROW = 16  # MiB over 80% of the run
@@ -41,12 +41,6 @@ def resident_mib(pid: int | str) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
-def in_shared_memory() -> int:
-    """Files of torch in /dev/shm, and what this process holds open there."""
-    open_files = sum("/torch_" in os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
-    return open_files + len(list(Path("/dev/shm").glob("torch_*")))
-
-
 def main() -> int:
     """Run, judge, write; return the exit status."""
     options = parser(__doc__.splitlines()[0], "soak")
@@ -64,7 +58,7 @@ def main() -> int:
     samples = given.samples or (40_000 if given.quick else 1_000_000)
     transform = A.Compose([A.PadIfNeeded(SIDE + 8, SIDE + 8), A.RandomCrop(SIDE, SIDE), A.HorizontalFlip()])
     collate = MiAMixCollator(10, transform=transform, seed=0, dtype="uint8")
-    before = in_shared_memory()
+    before = blocks_in_shared_memory()
     loader: Any = DataLoader(
         Tiles(max(BATCH, samples // EPOCHS)),  # type: ignore[arg-type]
         BATCH, shuffle=True, num_workers=given.workers, persistent_workers=given.workers > 0, collate_fn=collate,
@@ -81,7 +75,7 @@ def main() -> int:
             pids = [child.pid for child in multiprocessing.active_children()] or ["self"]
             memory.append(sum(resident_mib(pid) for pid in pids if pid is not None))
     del images, _targets, loader
-    left = in_shared_memory() - before
+    left = blocks_in_shared_memory() - before
     tenth = EPOCHS // 10
     first, last = (float(np.mean(part)) for part in (speeds[:tenth], speeds[-tenth:]))
     early, late = (float(np.mean(part)) for part in (memory[tenth : 2 * tenth], memory[-tenth:]))

@@ -2,32 +2,91 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import os
+from contextlib import suppress
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
 import torch
+from torch.multiprocessing import get_sharing_strategy
+from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import get_worker_info
+
+from miamix_cpu.lending import Address, Lender, lender_of, take
 
 _ALIGNMENT, _LARGE = 64, 1 << 22  # bytes, as torch aligns memory and as NumPy asks for huge pages
 _SMALL = 1 << 16  # bytes; handing over a file descriptor takes a quarter of a millisecond, copying these a twentieth
 
 
-class _InMessage(torch.Tensor):
-    """A small tensor that is pickled by value, and arrives as an ordinary one.
+class _Travelling(torch.Tensor):
+    """A tensor that a worker sends in a way of its own; an ordinary one arrives.
 
-    torch hands over every tensor of a worker, a target as well as a batch of images, as shared memory of its own.
+    Whatever else is made of it is ordinary too: results, copies, pickles.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        data = torch.empty(0, dtype=torch.uint8).set_(self.untyped_storage()).numpy().tobytes()
-        return _arrived, (data, self.dtype, tuple(self.shape), self.stride())
+        return self.as_subclass(torch.Tensor).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
+
+    def __deepcopy__(self, memo: Any) -> torch.Tensor:
+        return copy.deepcopy(self.as_subclass(torch.Tensor), memo)
 
 
-def _arrived(data: bytes, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
+class _InMessage(_Travelling):
+    """A small tensor, which is sent by value.
+
+    torch hands over every tensor of a worker, a target as well as a batch of images, as shared memory of its own.
+    """
+
+
+class _InSharedMemory(_Travelling):
+    """A large tensor, which is lent to the parent, or handed over as torch does."""
+
+
+def _send_in_message(tensor: torch.Tensor) -> Any:
+    data = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy().tobytes()
+    return _from_message, (data, tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+def _from_message(data: bytes, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
     return torch.frombuffer(bytearray(data), dtype=dtype).as_strided(shape, stride)
+
+
+def _send_in_shared_memory(tensor: torch.Tensor) -> Any:
+    tensor, lender = tensor.as_subclass(torch.Tensor), _lender()
+    address = None if lender is None else lender.lend(tensor.data_ptr())
+    if address is not None:
+        return _borrowed, (address, tensor.dtype, tuple(tensor.shape), tensor.stride())
+    question = None if lender is None else lender.question()
+    if question is not None:
+        return _handed_over, (tensor, question)
+    return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+
+
+def _borrowed(address: Address, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
+    return torch.frombuffer(take(address), dtype=dtype, count=math.prod(shape)).as_strided(shape, stride)
+
+
+def _handed_over(tensor: torch.Tensor, question: Address) -> torch.Tensor:
+    """What came torch's way, with the worker's question whether this process can take what it would lend."""
+    with suppress(OSError):
+        take(question)
+    return tensor
+
+
+# As torch has its own tensors sent: by the type that a worker's queue finds.
+ForkingPickler.register(_InMessage, _send_in_message)
+ForkingPickler.register(_InSharedMemory, _send_in_shared_memory)
+
+
+def _lender() -> Lender | None:
+    """The worker's lender, unless torch was told to share otherwise than by file descriptors."""
+    strategy = get_sharing_strategy()  # type: ignore[no-untyped-call]
+    return lender_of(os.getpid()) if strategy == "file_descriptor" else None
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -39,9 +98,12 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype)
     if size < _SMALL:
         return torch.empty(shape, dtype=dtype).as_subclass(_InMessage)
-    tensor = torch.empty(0, dtype=dtype)
-    storage = tensor.untyped_storage()._new_shared(size)  # type: ignore[no-untyped-call]
-    return tensor.set_(storage).view(shape)
+    lender = _lender()
+    memory = None if lender is None else lender.tensor(size)
+    if memory is None:
+        memory = torch.empty(0, dtype=torch.uint8)
+        memory.set_(memory.untyped_storage()._new_shared(size))  # type: ignore[no-untyped-call]
+    return memory.view(dtype).view(shape).as_subclass(_InSharedMemory)
 
 
 def channels_first_view(images: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from miamix_cpu import MiAMixCollator, MiAMixConfig
+from tests.shared_memory import blocks_in_shared_memory
 from tests.transforms import Numbers
 
 ROOT = Path(__file__).parents[1]
@@ -25,20 +26,13 @@ def collator():
     return MiAMixCollator(10, MiAMixConfig(p_self=0), seed=0, dtype="uint8")
 
 
-def in_shared_memory():
-    """Files in /dev/shm, and what this process holds open there."""
-    return len(list(Path("/dev/shm").iterdir())) + sum(
-        os.readlink(path).startswith("/dev/shm") for path in Path("/proc/self/fd").iterdir() if path.is_symlink()
-    )
-
-
 KILLED = """
 import gc, multiprocessing, os, signal
 from torch.utils.data import DataLoader
 from tests.test_failures import collator
 from tests.transforms import Numbers
 collate = collator()
-loader = DataLoader(Numbers(200), 4, num_workers=2, collate_fn=collate, multiprocessing_context="fork")
+loader = DataLoader(Numbers(200, 128), 4, num_workers=2, collate_fn=collate, multiprocessing_context="fork")
 try:
     for i, _ in enumerate(loader):
         if i == 1:
@@ -63,18 +57,20 @@ def test_a_killed_worker_is_told_and_the_next_epoch_works():
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_consumer_that_stops_early_leaves_nothing_behind(persistent):
     collate = collator()
-    before, children = in_shared_memory(), len(multiprocessing.active_children())
+    before, children = blocks_in_shared_memory(), len(multiprocessing.active_children())
     for epoch in range(5):
-        loader = DataLoader(Numbers(64), 4, num_workers=2, collate_fn=collate, persistent_workers=persistent)
+        loader = DataLoader(Numbers(64, 128), 4, num_workers=2, collate_fn=collate, persistent_workers=persistent)
         collate.set_epoch(epoch)
         for i, _batch in enumerate(loader):
             if i == 2:
                 break
         del loader, _batch
     deadline = time.time() + 30
-    while (in_shared_memory() > before or len(multiprocessing.active_children()) > children) and time.time() < deadline:
+    while (
+        blocks_in_shared_memory() > before or len(multiprocessing.active_children()) > children
+    ) and time.time() < deadline:
         time.sleep(0.1)
-    assert in_shared_memory() <= before
+    assert blocks_in_shared_memory() <= before
     assert len(multiprocessing.active_children()) == children
 
 

@@ -121,7 +121,8 @@ def test_stages_do_not_import_each_other():
         "mixer": {"checks", "config", "gather", "labels", "masks", "plan", "render", "sampling"},
         "views": {"epochs", "images", "randomness"},
         "epochs": {"checks"},
-        "transport": set(),
+        "lending": set(),
+        "transport": {"lending"},
         "keyed": {
             "checks", "config", "epochs", "fingerprint", "gather", "images", "labels", "mixer", "plan", "randomness",
             "samples", "sampling", "views",

@@ -7,6 +7,7 @@ from torch.utils.data import get_worker_info
 
 from miamix_cpu import MiAMixCollator
 from tests.examples import ROOT, needs, run
+from tests.shared_memory import lies_in_shared_memory
 
 N = 40
 
@@ -44,7 +45,7 @@ class Spy:
 
     def __call__(self, samples):
         images, _, keys = self.collate(samples)
-        return images, keys, get_worker_info() is not None, images.is_shared()
+        return images, keys, get_worker_info() is not None, lies_in_shared_memory(images)
 
 
 def test_an_order_that_repeats_needs_set_epoch(example, tmp_path):
