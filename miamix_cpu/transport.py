@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -59,23 +58,13 @@ def _from_message(data: bytes, dtype: torch.dtype, shape: tuple[int, ...], strid
 def _send_in_shared_memory(tensor: torch.Tensor) -> Any:
     tensor, lender = tensor.as_subclass(torch.Tensor), _lender()
     address = None if lender is None else lender.lend(tensor.data_ptr())
-    if address is not None:
-        return _borrowed, (address, tensor.dtype, tuple(tensor.shape), tensor.stride())
-    question = None if lender is None else lender.question()
-    if question is not None:
-        return _handed_over, (tensor, question)
-    return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+    if address is None:
+        return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+    return _borrowed, (address, tensor.dtype, tuple(tensor.shape), tensor.stride())
 
 
 def _borrowed(address: Address, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
     return torch.frombuffer(take(address), dtype=dtype, count=math.prod(shape)).as_strided(shape, stride)
-
-
-def _handed_over(tensor: torch.Tensor, question: Address) -> torch.Tensor:
-    """What came torch's way, with the worker's question whether this process can take what it would lend."""
-    with suppress(OSError):
-        take(question)
-    return tensor
 
 
 # As torch has its own tensors sent: by the type that a worker's queue finds.

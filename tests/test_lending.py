@@ -25,10 +25,7 @@ SIZE = 1 << 17
 
 @pytest.fixture
 def lender():
-    """One whose parent, this process as well, has answered."""
-    lender = Lender()
-    take(lender.question())
-    return lender
+    return Lender()
 
 
 @pytest.fixture
@@ -38,7 +35,7 @@ def worker(monkeypatch, lender):
 
 
 def sent(tensor):
-    """What arrives of a tensor that a worker's queue pickles."""
+    """What arrives of a tensor that a worker's queue pickles; here the parent is the same process."""
     return ForkingPickler.loads(ForkingPickler.dumps(tensor))
 
 
@@ -47,14 +44,32 @@ def lent(lender, size=SIZE):
     return take(lender.lend(lender.tensor(size).data_ptr()))
 
 
-def test_nothing_is_lent_before_the_parent_has_taken_something():
-    lender = Lender()
-    assert lender.tensor(SIZE) is None
-    question = lender.question()
-    assert question == lender.question()
-    take(question)
-    assert lender.question() is None
-    assert lender.tensor(SIZE).shape == (SIZE,)
+def test_a_file_is_handed_over_until_the_parent_has_opened_one(lender):
+    handed = [lender.lend(lender.tensor(SIZE).data_ptr()) for _ in range(2)]
+    assert all(address[-1] for address in handed)
+    memory = take(handed[0])
+    memory[5] = 55
+    assert lender._pieces[0]._memory[5] == 55
+    address = lender.lend(lender.tensor(SIZE).data_ptr())
+    assert address[-1] is None
+    take(address)[5] = 5
+    assert lender._pieces[2]._memory[5] == 5
+    take(handed[1])[5] = 6
+    assert lender._pieces[1]._memory[5] == 6
+
+
+def test_where_the_parent_can_open_none_files_are_handed_over_for_ever(lender, monkeypatch):
+    def refuse(path, flags):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for number in range(5):
+        tensor = lender.tensor(SIZE)
+        tensor.fill_(number)
+        address = lender.lend(tensor.data_ptr())
+        assert address[-1]
+        assert take(address)[7] == number
+    assert len(lender._pieces) == 2  # memory comes back all the same
 
 
 def test_memory_is_used_again_once_it_has_come_back(lender):
@@ -131,9 +146,10 @@ def test_memory_of_another_size(lender):
 
 
 def test_memory_that_the_parent_keeps_is_left_to_it():
+    lent(Lender())  # multiprocessing has its own files to hand over
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     lender = Lender()
-    take(lender.question())
     kept = [lent(lender) for _ in range(50)]
     assert len(lender._pieces) == lending._TAKEN_AT_MOST + 1
     assert len(os.listdir("/proc/self/fd")) <= before + 2 + 50 + 2 * (lending._TAKEN_AT_MOST + 1)
@@ -173,22 +189,27 @@ def test_memory_that_another_process_has_inherited_is_not_used_again(lender):
 
 
 def test_another_file_under_the_same_number(lender):
-    process, descriptor, size, (device, inode) = lender.lend(lender.tensor(SIZE).data_ptr())
+    lent(lender)
+    process, descriptor, size, (device, inode), _ = lender.lend(lender.tensor(SIZE).data_ptr())
     with pytest.raises(FileNotFoundError, match="another file"):
-        take((process, descriptor, size, (device, inode + 1)))
+        take((process, descriptor, size, (device, inode + 1), None))
     with pytest.raises(FileNotFoundError):
-        take((process, 9999, size, (device, inode)))
+        take((process, 9999, size, (device, inode), None))
 
 
+@pytest.mark.usefixtures("worker")
 def test_no_more_memory(lender, monkeypatch):
     def none(name):
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(os, "memfd_create", none)
     assert lender.tensor(SIZE) is None
-    assert lending.lender_of.__wrapped__(0) is None
+    tensor = transport.empty((SIZE,), torch.uint8)
+    tensor.fill_(4)
+    assert tensor.is_shared()  # torch's way
+    assert torch.equal(sent(tensor), tensor)
     monkeypatch.delattr(os, "memfd_create")  # as elsewhere than on Linux
-    assert lending.lender_of.__wrapped__(0) is None
+    assert lender.tensor(SIZE) is None
 
 
 @pytest.mark.usefixtures("worker")
