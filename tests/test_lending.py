@@ -6,8 +6,12 @@ import io
 import multiprocessing
 import os
 import pickle
+import shlex
+import shutil
+import subprocess
 import sys
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +25,7 @@ from tests.transforms import Numbers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is lent where processes have files in /proc")
 SIZE = 1 << 17
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -281,3 +286,24 @@ def test_a_loader_in_a_list():
     ]
     for (here, _), (arrived, _) in zip(*map(list, loaders), strict=True):
         assert torch.equal(here, arrived)
+
+
+CROWDED = """
+from torch.utils.data import DataLoader
+from miamix_cpu import MiAMixCollator, MiAMixConfig
+from tests.transforms import Numbers
+collate = MiAMixCollator(10, MiAMixConfig(p_self=0.0), seed=0)
+loader = DataLoader(Numbers(64, 128), 32, num_workers=2, collate_fn=collate)
+print(*(images.nbytes for images, _ in loader))
+"""
+
+
+def test_a_container_with_little_shared_memory():
+    """6 MiB a batch where /dev/shm holds half a MiB."""
+    if shutil.which("unshare") is None:
+        pytest.skip("needs util-linux")
+    shell = "mount -t tmpfs -o size=512k tmpfs /dev/shm || exit 99; exec " + shlex.join([sys.executable, "-c", CROWDED])
+    result = subprocess.run(["unshare", "--mount", "sh", "-c", shell], capture_output=True, text=True, cwd=ROOT)
+    if result.returncode == 99 or "unshare" in result.stderr:
+        pytest.skip("only root may mount")
+    assert result.stdout.split() == [str(32 * 3 * 128 * 128 * 4)] * 2, result.stderr
