@@ -11,18 +11,23 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+import time
 import weakref
 from functools import cache
+from itertools import count
 from multiprocessing import reduction
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-# The first byte after a piece of memory: who has it, the worker, the parent or nobody, or that its time is over.
-_MADE, _LENT, _TAKEN, _RETURNED, _SPOILT = range(5)
-_NOTES = 2  # bytes after a piece; the second is 1 once its parent has opened its file through /proc
-_TAKEN_AT_MOST = 8  # pieces that the parent keeps, each a file descriptor or two; older ones are left to it
+# Bytes behind a piece, written by its parent and read by the worker: how often it was taken and given back, and whether
+# its file was opened through /proc.
+_TAKEN, _RETURNED, _REACHED = range(3)
+_NOTES = 3
+_LOANS = 255  # of a piece at a time, counted in a byte
+_DYING = 0.1  # seconds until a worker that was killed is known to be dead: DataLoader asks, and says so
+_RECENT = 64  # a piece that has not been used for so many tensors is let go, whoever looks at it
 
 #: Process, file descriptor, bytes, what the file is known by, and multiprocessing's way to it where that is needed.
 Address = tuple[int, int, int, tuple[int, int], Any]
@@ -43,47 +48,55 @@ class Piece:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.used = 0  # when, as the lender counts
         self._file = os.memfd_create("miamix_cpu")
-        self._closing = weakref.finalize(self, os.close, self._file)
+        weakref.finalize(self, os.close, self._file).atexit = False  # a thread may be lending it still
         os.ftruncate(self._file, size + _NOTES)
         self._memory = mmap.mmap(self._file, size + _NOTES)
         self.start = np.frombuffer(self._memory, np.uint8).ctypes.data
+        status = os.fstat(self._file)
+        self._known_by = (status.st_dev, status.st_ino)
+        self._lent = 0
         self._array: Any = lambda: None
 
-    @property
-    def state(self) -> int:
-        """Who has it."""
-        return self._memory[self.size]
+    def note(self, which: int) -> int:
+        """One of the bytes behind it."""
+        return self._memory[self.size + which]
 
     @property
-    def reached(self) -> bool:
-        """Whether the parent can open it by itself."""
-        return bool(self._memory[self.size + 1])
+    def on_its_way(self) -> bool:
+        """Whether the parent has yet to take it."""
+        return self._lent > self.note(_TAKEN)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a tensor of this process looks at it."""
+        return self._array() is not None
 
     @property
     def idle(self) -> bool:
         """Whether no tensor looks at it, here or in the parent."""
-        return self._array() is None and self.state in (_MADE, _RETURNED)
+        return not self.in_use and self._lent == self.note(_RETURNED)
 
     def tensor(self, size: int) -> torch.Tensor:
-        """Its first `size` bytes, uint8 (size,)."""
+        """Its first `size` bytes, uint8 (size,); it must be idle."""
+        self._lent = self._memory[self.size + _TAKEN] = self._memory[self.size + _RETURNED] = 0
         array = np.frombuffer(self._memory, np.uint8, size)
-        self._array, self._memory[self.size] = weakref.ref(array), _MADE
+        self._array = weakref.ref(array)
         return torch.from_numpy(array)
 
     def lend(self, by_hand: bool) -> Address | None:
-        """What `take` needs; None where it has been lent before.
+        """What `take` needs; None where it can't be lent once more.
 
         Parameters
         ----------
         by_hand : bool, the file is handed over, for the parent may not be able to open it
         """
-        if self.state != _MADE:
+        if self._lent == _LOANS:
             return None
-        self._memory[self.size] = _LENT
-        status = os.fstat(self._file)
         handed = reduction.DupFd(self._file) if by_hand else None
-        return os.getpid(), self._file, self.size, (status.st_dev, status.st_ino), handed
+        self._lent += 1
+        return os.getpid(), self._file, self.size, self._known_by, handed
 
 
 class Lender:
@@ -91,30 +104,37 @@ class Lender:
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # tensors are made in one thread and sent by another
+        self._uses = count(1)
         self._reached = False
 
     def tensor(self, size: int) -> torch.Tensor | None:
         """Memory to lend, uint8 (size,), with anything in it; None where the system gives none."""
         with self._lock:
-            self._pieces = [piece for piece in self._pieces if piece.state != _SPOILT]
-            idle = sorted((piece for piece in self._pieces if piece.idle), key=lambda piece: piece.size)
-            fitting = [piece for piece in idle if piece.size >= size]
-            if fitting:
-                return fitting[0].tensor(size)
-            taken = [piece for piece in self._pieces if piece.state == _TAKEN]
-            for piece in idle[-1:] + taken[:-_TAKEN_AT_MOST]:
-                self._pieces.remove(piece)
-            try:
-                self._pieces.append(Piece(size))
-            except (AttributeError, OSError):  # not Linux; no more files
-                return None
-            return self._pieces[-1].tensor(size)
+            now = next(self._uses)
+            self._pieces = [piece for piece in self._pieces if _kept(piece, now)]
+            # Much larger ones would be kept from larger tensors by whoever keeps a small one.
+            fitting = [piece for piece in self._pieces if piece.idle and size <= piece.size <= 2 * size]
+            if not fitting:
+                try:
+                    fitting = [Piece(size)]
+                except (AttributeError, OSError):  # not Linux; no more files
+                    return None
+                self._pieces += fitting
+            piece = max(fitting, key=lambda piece: piece.used)
+            piece.used = now
+            return piece.tensor(size)
 
     def lend(self, start: int) -> Address | None:
-        """Lend the piece whose memory begins at `start`; None where there is none, or it has been lent before."""
-        self._reached = self._reached or any(piece.reached for piece in self._pieces)
-        return next((piece.lend(not self._reached) for piece in self._pieces if piece.start == start), None)
+        """Lend the piece whose memory begins at `start`; None where there is none, or it can't be lent once more."""
+        with self._lock:
+            self._reached = self._reached or any(piece.note(_REACHED) for piece in self._pieces)
+            return next((piece.lend(not self._reached) for piece in self._pieces if piece.start == start), None)
+
+
+def _kept(piece: Piece, now: int) -> bool:
+    """Whether a lender has still to do with a piece."""
+    return piece.on_its_way or piece.in_use or now - piece.used <= _RECENT
 
 
 @cache
@@ -123,29 +143,47 @@ def lender_of(process: int) -> Lender:
     return Lender()
 
 
-class _Taken(mmap.mmap):
-    """A worker's memory in the parent; it goes back when the last tensor that looks at it is gone."""
+class _Forks:
+    """Forks of this process; several threads may be at it."""
 
-    _forks = 0
-    _before: int
+    def __init__(self) -> None:
+        self.begun = 0
+        self.under_way: list[bool] = []
+        self._numbers = count(1)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._begin, after_in_parent=self.under_way.pop, after_in_child=self.under_way.clear
+            )
+
+    def _begin(self) -> None:
+        self.under_way.append(True)
+        self.begun = next(self._numbers)
+
+
+_forks = _Forks()
+
+
+class _Taken(mmap.mmap):
+    """A worker's memory in the parent; it goes back when the last tensor that looks at it is gone.
+
+    Not where a process has been forked meanwhile: that one has it too, and tells nobody when it is done with it.
+    """
+
+    _taken_after: int | None = None  # so many forks had begun; None during one, and where it could not be opened
 
     def __new__(cls, file: int, size: int) -> Self:
+        begun = _forks.begun
+        taken_after = None if _forks.under_way else begun
         memory = super().__new__(cls, file, size + _NOTES)
-        memory._before = cls._forks
-        memory[size] = _TAKEN
+        memory._taken_after = taken_after
+        memory[size + _TAKEN] += 1
         return memory
 
-    def __del__(self) -> None:
-        # A process forked meanwhile has the memory too, and tells nobody when it is done with it.
-        self[len(self) - _NOTES] = _RETURNED if self._before == self._forks else _SPOILT
-
-
-def _forking() -> None:
-    _Taken._forks += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_forking)
+    def __del__(
+        self, forks: _Forks = _forks, place: int = _RETURNED - _NOTES
+    ) -> None:  # modules are emptied at the end
+        if self._taken_after == forks.begun:
+            self[len(self) + place] += 1
 
 
 def take(address: Address) -> mmap.mmap:
@@ -153,24 +191,34 @@ def take(address: Address) -> mmap.mmap:
 
     Raises
     ------
-    OSError
-        Where it is not there any more.
+    OSError, EOFError
+        Where the worker is gone, or no more files can be opened.
     """
-    *_, size, _, handed = address
-    if handed is None:
-        file, reached = _open(address), True
-    else:
-        file, reached = handed.detach(), True
-        try:
-            os.close(_open(address))
-        except OSError:
-            reached = False
+    try:
+        file, reached = _file_at(address)
+    except (OSError, EOFError):
+        time.sleep(_DYING)
+        raise
+    size = address[2]
     try:
         memory = _Taken(file, size)
     finally:
         os.close(file)
-    memory[size + 1] = reached
+    memory[size + _REACHED] = reached
     return memory
+
+
+def _file_at(address: Address) -> tuple[int, bool]:
+    """A descriptor of a worker's file, and whether it can be had through /proc."""
+    handed = address[-1]
+    if handed is None:
+        return _open(address), True
+    file = handed.detach()
+    try:
+        os.close(_open(address))
+    except OSError:
+        return file, False
+    return file, True
 
 
 def _open(address: Address) -> int:

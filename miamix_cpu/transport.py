@@ -21,12 +21,7 @@ _SMALL = 1 << 16  # bytes; handing over a file descriptor takes a quarter of a m
 
 
 class _Travelling(torch.Tensor):
-    """A tensor that a worker sends in a way of its own; an ordinary one arrives.
-
-    Whatever else is made of it is ordinary too: results, copies, pickles.
-    """
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    """A tensor that a worker sends in a way of its own; an ordinary one arrives, as do copies and pickles of it."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.as_subclass(torch.Tensor).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
@@ -41,30 +36,48 @@ class _InMessage(_Travelling):
     torch hands over every tensor of a worker, a target as well as a batch of images, as shared memory of its own.
     """
 
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # results may be large
+
 
 class _InSharedMemory(_Travelling):
-    """A large tensor, which is lent to the parent, or handed over as torch does."""
+    """A large tensor, or a view of one, which is lent to the parent; what has other memory is sent torch's way."""
+
+
+_Layout = tuple[torch.dtype, int, tuple[int, ...], tuple[int, ...], bool]
+
+
+def _layout_of(tensor: torch.Tensor) -> _Layout:
+    """How a tensor looks at its storage."""
+    return tensor.dtype, int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.requires_grad
+
+
+def _looking_at(memory: Any, size: int, layout: _Layout) -> torch.Tensor:
+    """An ordinary tensor that looks at the first `size` bytes of `memory` as another did at its storage."""
+    dtype, offset, shape, stride, requires_grad = layout
+    storage = torch.frombuffer(memory, dtype=torch.uint8, count=size).untyped_storage()
+    return torch.empty(0, dtype=dtype).set_(storage, offset, shape, stride).requires_grad_(requires_grad)
 
 
 def _send_in_message(tensor: torch.Tensor) -> Any:
     data = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy().tobytes()
-    return _from_message, (data, tensor.dtype, tuple(tensor.shape), tensor.stride())
+    return _from_message, (data, _layout_of(tensor))
 
 
-def _from_message(data: bytes, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
-    return torch.frombuffer(bytearray(data), dtype=dtype).as_strided(shape, stride)
+def _from_message(data: bytes, layout: _Layout) -> torch.Tensor:
+    return _looking_at(bytearray(data), len(data), layout)
 
 
 def _send_in_shared_memory(tensor: torch.Tensor) -> Any:
     tensor, lender = tensor.as_subclass(torch.Tensor), _lender()
-    address = None if lender is None else lender.lend(tensor.data_ptr())
+    storage = tensor.untyped_storage()
+    address = None if lender is None else lender.lend(storage.data_ptr())
     if address is None:
         return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
-    return _borrowed, (address, tensor.dtype, tuple(tensor.shape), tensor.stride())
+    return _borrowed, (address, storage.nbytes(), _layout_of(tensor))
 
 
-def _borrowed(address: Address, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
-    return torch.frombuffer(take(address), dtype=dtype, count=math.prod(shape)).as_strided(shape, stride)
+def _borrowed(address: Address, size: int, layout: _Layout) -> torch.Tensor:
+    return _looking_at(take(address), size, layout)
 
 
 # As torch has its own tensors sent: by the type that a worker's queue finds.

@@ -34,6 +34,7 @@ from miamix_cpu import (
 )
 from miamix_cpu.config import METHODS
 from miamix_cpu.randomness import PLAN, VIEWS, stream
+from tests.shared_memory import lies_in_shared_memory
 from tests.transforms import Fails, Grows, Numbers, draws_from_everything, fails_on_seven, returns_nothing
 
 EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=4, p_aug=0.5, p_self=0.3)
@@ -143,8 +144,8 @@ def test_in_a_worker_the_batch_is_written_into_shared_memory(memory_format, monk
         or mix_views(plan, first, second, out, *rest, **options),
     )  # fmt: skip
     images, targets = MiAMixCollator(2000, NO_SELF, seed=0, memory_format=memory_format)(samples_of(16, side=32))
-    assert images.is_shared()
-    assert targets.is_shared()
+    assert lies_in_shared_memory(images)
+    assert lies_in_shared_memory(targets)
     assert images.data_ptr() == written[0]
 
 

@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import logging
 import multiprocessing
 import os
 import pickle
@@ -10,13 +11,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from miamix_cpu import MiAMixCollator, MiAMixConfig, lending, transport
 from miamix_cpu.lending import Lender, take
@@ -80,18 +83,25 @@ def test_where_the_parent_can_open_none_files_are_handed_over_for_ever(lender, m
 def test_memory_is_used_again_once_it_has_come_back(lender):
     memory = lent(lender)
     (piece,) = lender._pieces
-    assert lender.tensor(SIZE).data_ptr() != piece.start
+    other = lender.tensor(SIZE)
+    assert other.data_ptr() != piece.start
     del memory
     assert lender.tensor(SIZE).data_ptr() == piece.start
     assert len(lender._pieces) == 2
 
 
-def test_memory_that_has_not_been_fetched_is_not_used_again(lender):
-    address = lender.lend(lender.tensor(SIZE).data_ptr())
-    assert lender.lend(lender._pieces[0].start) is None  # nor lent twice
-    assert lender.tensor(SIZE).data_ptr() != lender._pieces[0].start
-    take(address)
-    assert lender.tensor(SIZE).data_ptr() == lender._pieces[0].start
+def test_memory_on_its_way_is_not_used_again_nor_let_go(lender):
+    addresses = []
+    for number in range(lending._RECENT + 10):
+        tensor = lender.tensor(SIZE)
+        tensor.fill_(number)
+        addresses.append(lender.lend(tensor.data_ptr()))
+        del tensor
+    assert len({address[1] for address in addresses}) == len(lender._pieces) == lending._RECENT + 10
+    for number, address in enumerate(addresses):
+        assert take(address)[7] == number
+    lender.tensor(SIZE)
+    assert len(lender._pieces) == lending._RECENT
 
 
 @pytest.mark.parametrize("keep", [
@@ -106,22 +116,84 @@ def test_whoever_looks_at_it_keeps_it(lender, keep, where):
     kept = keep(tensor if where == "worker" else sent(tensor))
     del tensor
     assert transport.empty((SIZE,), torch.uint8).data_ptr() != start
+    (piece,) = (piece for piece in lender._pieces if piece.start == start)
+    assert not piece.idle
     del kept
     gc.collect()
-    assert transport.empty((SIZE,), torch.uint8).data_ptr() == start
+    assert piece.idle
 
 
 @pytest.mark.usefixtures("worker")
-def test_what_is_sent_twice_arrives_twice():
+def test_what_is_sent_twice_arrives_twice(lender):
     tensor = transport.empty((SIZE,), torch.uint8)
     tensor.fill_(1)
     first, second = sent(tensor), sent(tensor)
-    assert not first.is_shared()  # lent
-    assert second.is_shared()  # torch's way
-    del first
-    tensor = transport.empty((SIZE,), torch.uint8)
-    tensor.fill_(2)
+    (piece,) = lender._pieces
+    del tensor, first
+    assert not piece.idle
     assert (second == 1).all()
+    del second
+    assert piece.idle
+
+
+@pytest.mark.usefixtures("worker")
+def test_no_more_loans_than_are_counted(lender):
+    tensor = transport.empty((SIZE,), torch.uint8)
+    tensor.fill_(1)
+    (piece,) = lender._pieces
+    arrived = [sent(tensor) for _ in range(300)]
+    assert not arrived[254].is_shared()  # lent
+    assert arrived[255].is_shared()  # torch's way
+    assert all((part == 1).all() for part in arrived)
+    del arrived, tensor
+    assert piece.idle
+
+
+@pytest.mark.parametrize("view", [
+    lambda x: x[:5], lambda x: x[3:], lambda x: x[::2], lambda x: x.view(-1), lambda x: x.transpose(1, 2),
+    lambda x: x.view(torch.int32)[1], lambda x: x[2:4].requires_grad_(), lambda x: x[0, 0, 0],
+], ids=str)  # fmt: skip
+@pytest.mark.usefixtures("worker")
+def test_views_are_lent_too(lender, view):
+    """By whatever a user's function in the worker makes of a batch."""
+    tensor = transport.empty((8, 64, 128), torch.float32)
+    tensor.copy_(torch.arange(8 * 64 * 128).view(8, 64, 128))
+    here = view(tensor)
+    arrived = sent(here)
+    assert type(arrived) is torch.Tensor
+    assert torch.equal(arrived, here)
+    assert (arrived.stride(), arrived.requires_grad) == (here.stride(), here.requires_grad)
+    assert not arrived.is_shared()
+    (piece,) = lender._pieces
+    assert piece.start == tensor.data_ptr()
+    del tensor, here
+    assert not piece.idle
+    del arrived
+    gc.collect()
+    assert piece.idle
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_array_that_a_worker_keeps_while_it_sends_a_view():
+    kept = []
+    for number in range(5):
+        tensor = transport.empty((SIZE,), torch.uint8)
+        tensor.fill_(number)
+        kept.append(tensor.numpy())
+        assert (sent(tensor[:100]) == number).all()
+        del tensor
+    assert [array[0] for array in kept] == list(range(5))
+
+
+@pytest.mark.usefixtures("worker")
+def test_what_is_computed_from_it_is_not_lent():
+    tensor = transport.empty((SIZE,), torch.uint8)
+    tensor.fill_(3)
+    for result in (tensor * 2, tensor.float(), torch.stack([tensor, tensor])):
+        arrived = sent(result)
+        assert type(arrived) is torch.Tensor
+        assert arrived.is_shared()  # torch's way
+        assert torch.equal(arrived, result)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16, torch.float16, torch.int64], ids=str)
@@ -141,13 +213,27 @@ def test_arrives_as_it_is_sent(dtype):
 
 
 def test_memory_of_another_size(lender):
-    tensors = [lender.tensor(size) for size in (SIZE, 2 * SIZE)]
-    starts = {len(tensor): tensor.data_ptr() for tensor in tensors}
+    """A small tensor never has a large one's memory: whoever keeps it would keep that."""
+    tensors = [lender.tensor(size) for size in (SIZE, 3 * SIZE)]
+    small, large = (tensor.data_ptr() for tensor in tensors)
     del tensors
-    assert {lender.tensor(SIZE - 1).data_ptr() for _ in range(3)} == {starts[SIZE]}  # the nearest that is large enough
-    assert lender.tensor(SIZE + 1).data_ptr() == starts[2 * SIZE]
-    lender.tensor(4 * SIZE)
-    assert [piece.size for piece in lender._pieces] == [SIZE, 4 * SIZE]  # in place of the next smaller one
+    assert lender.tensor(SIZE // 2).data_ptr() == small
+    assert lender.tensor(2 * SIZE).data_ptr() == large
+    assert lender.tensor(SIZE).data_ptr() == small
+    assert len(lender._pieces) == 2
+    assert lender.tensor(SIZE + 1).data_ptr() not in (small, large)
+    assert lender.tensor(SIZE // 2 - 1).data_ptr() not in (small, large)
+
+
+def test_memory_that_is_not_needed_is_let_go(lender):
+    before = len(os.listdir("/proc/self/fd"))
+    tensors = [lender.tensor(SIZE) for _ in range(5)]
+    assert len(lender._pieces) == 5
+    del tensors
+    for _ in range(lending._RECENT + 1):
+        lender.tensor(8 * SIZE)
+    assert [piece.size for piece in lender._pieces] == [8 * SIZE]
+    assert len(os.listdir("/proc/self/fd")) == before + 2
 
 
 def test_memory_that_the_parent_keeps_is_left_to_it():
@@ -155,12 +241,11 @@ def test_memory_that_the_parent_keeps_is_left_to_it():
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     lender = Lender()
-    kept = [lent(lender) for _ in range(50)]
-    assert len(lender._pieces) == lending._TAKEN_AT_MOST + 1
-    assert len(os.listdir("/proc/self/fd")) <= before + 2 + 50 + 2 * (lending._TAKEN_AT_MOST + 1)
+    kept = [lent(lender) for _ in range(3 * lending._RECENT)]
+    assert len(lender._pieces) == lending._RECENT + 1
     for number, memory in enumerate(kept):
         memory[0] = number
-    assert [memory[0] for memory in kept] == list(range(50))
+    assert [memory[0] for memory in kept] == list(range(3 * lending._RECENT))
     del kept, memory, lender
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before
@@ -177,29 +262,101 @@ def test_memory_that_another_process_has_inherited_is_not_used_again(lender):
     (piece,) = lender._pieces
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
-    child = context.Process(target=_says_what_it_sees, args=(memory, here, there))
+    child = context.Process(target=_says_what_it_sees, args=(memory, here, there), daemon=True)
     child.start()
     del memory
-    again = lender.tensor(SIZE)
-    again.fill_(2)
-    assert again.data_ptr() != piece.start
-    assert piece not in lender._pieces
+    assert not piece.idle
+    lender.tensor(SIZE).fill_(2)
     there.send("go")
     assert there.recv() == 1
     child.join()
-    memory = lent(lender)
-    start = lender._pieces[-1].start
-    del memory, again
-    assert lender.tensor(SIZE).data_ptr() in (start, lender._pieces[0].start)  # what is taken later comes back
+    assert not piece.idle
+    lent(lender)  # what is taken later comes back
+    assert lender._pieces[-1].idle
+
+
+def test_memory_that_is_taken_while_another_thread_forks_is_not_used_again(lender):
+    """A fork has begun when logging's hook waits for its lock; other threads run meanwhile."""
+    kept, holds = [], threading.Event()
+
+    def logs():
+        with logging._lock:
+            holds.set()
+            while not lending._forks.under_way:
+                time.sleep(0.001)
+            kept.append(lent(lender))
+
+    thread = threading.Thread(target=logs)
+    thread.start()
+    holds.wait()
+    pid = os.fork()
+    if pid == 0:
+        kept.clear()  # the child drops what it has inherited
+        os._exit(0)
+    os.waitpid(pid, 0)
+    thread.join()
+    (piece,) = lender._pieces
+    assert not piece.on_its_way
+    assert not piece.idle
+    kept.clear()
+    assert not piece.idle
+    assert not lending._forks.under_way
+    lent(lender)
+    assert lender._pieces[-1].idle
+
+
+def test_a_process_that_a_worker_forks_has_pieces_of_its_own():
+    tensor = transport.lender_of(os.getpid()).tensor(SIZE)
+    here, there = multiprocessing.Pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            there.send(transport._lender() is not transport.lender_of(os.getppid()))
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert here.recv()
+    assert tensor is not None
+
+
+def test_memory_that_cannot_be_opened(lender, monkeypatch, capfd):
+    """The parent's own error, without a word of the finalizer."""
+    address = lender.lend(lender.tensor(SIZE).data_ptr())
+    process, descriptor, size, known_by, _ = address
+    with pytest.raises((OSError, ValueError)):
+        take((process, descriptor, 1 << 60, known_by, None))
+    gc.collect()
+    assert "Exception ignored" not in capfd.readouterr().err
+    assert take((process, descriptor, size, known_by, None))[0] is not None
+
+
+KEPT_TO_THE_END = """
+import gc, os, sys, torch
+from multiprocessing.reduction import ForkingPickler
+from miamix_cpu import lending
+lender = lending.Lender()
+tensor = lender.tensor(1 << 17)
+sys.kept = torch.frombuffer(lending.take(lender.lend(tensor.data_ptr())), dtype=torch.uint8, count=1 << 17).numpy()
+torch.kept = sys.kept[1:]
+"""
+
+
+def test_memory_that_is_kept_until_python_ends():
+    result = subprocess.run([sys.executable, "-c", KEPT_TO_THE_END], capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_another_file_under_the_same_number(lender):
     lent(lender)
     process, descriptor, size, (device, inode), _ = lender.lend(lender.tensor(SIZE).data_ptr())
+    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError, match="another file"):
         take((process, descriptor, size, (device, inode + 1), None))
+    with pytest.raises(FileNotFoundError, match="another file"):
+        take((process, descriptor, size, (device + 1, inode), None))
     with pytest.raises(FileNotFoundError):
         take((process, 9999, size, (device, inode), None))
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.usefixtures("worker")
@@ -232,9 +389,11 @@ def test_a_copy_is_an_ordinary_tensor():
     torch.save(tensor, saved)
     saved.seek(0)
     loaded = torch.load(saved, weights_only=True)
-    for copied in (loaded, copy.copy(tensor), copy.deepcopy(tensor), pickle.loads(pickle.dumps(tensor))):
+    for copied in (loaded, copy.deepcopy(tensor), pickle.loads(pickle.dumps(tensor))):
         assert type(copied) is torch.Tensor
         assert torch.equal(copied, tensor)
+        assert copied.data_ptr() != tensor.data_ptr()
+    assert torch.equal(copy.copy(tensor), tensor)
 
 
 class Spy:
@@ -248,8 +407,11 @@ class Spy:
         return images, targets, masks, (get_worker_info().id, images.data_ptr(), lies_in_shared_memory(images))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_batches_in_lent_memory_are_those_made_without_workers(method):
+@pytest.mark.parametrize("options", [
+    {"multiprocessing_context": "fork"}, {"multiprocessing_context": "spawn"},
+    {"multiprocessing_context": "forkserver", "prefetch_factor": 5},
+], ids=str)  # fmt: skip
+def test_batches_in_lent_memory_are_those_made_without_workers(options):
     """All of them, kept or dropped, of several epochs, with smaller ones at the end."""
 
     def batches(workers, **options):
@@ -262,7 +424,7 @@ def test_batches_in_lent_memory_are_those_made_without_workers(method):
 
     expected = list(batches(0))
     kept, places = [], []
-    for number, (images, targets, masks, place) in enumerate(batches(2, multiprocessing_context=method)):
+    for number, (images, targets, masks, place) in enumerate(batches(2, **options)):
         assert place[2]
         places.append(place[:2])
         if number % 5 == 0:
@@ -286,6 +448,42 @@ def test_a_loader_in_a_list():
     ]
     for (here, _), (arrived, _) in zip(*map(list, loaders), strict=True):
         assert torch.equal(here, arrived)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_loop_that_is_left_early_spoils_no_other(persistent):
+    """What was prefetched for it is thrown away; what it kept stays as it was."""
+    collate = MiAMixCollator(10, MiAMixConfig(p_self=0.0), seed=0, dtype="uint8")
+    expected = {}
+    for epoch in range(4):
+        collate.set_epoch(epoch)
+        expected[epoch] = list(DataLoader(Numbers(104, 64), 8, collate_fn=collate))
+    loader = DataLoader(Numbers(104, 64), 8, num_workers=2, persistent_workers=persistent, collate_fn=collate)
+    kept = []
+    for epoch in range(4):
+        collate.set_epoch(epoch)
+        for number, (images, _) in enumerate(loader):
+            assert torch.equal(images, expected[epoch][number][0])
+            if number % 3 == 0:
+                kept.append((epoch, number, images[1:]))
+            if number == 7 and epoch % 2 == 0:
+                break
+    for epoch, number, images in kept:
+        assert torch.equal(images, expected[epoch][number][0][1:])
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([Numbers(64, 64)[i] for i in (range(16), range(16, 64))[get_worker_info().id]])
+
+
+def test_workers_that_have_ended():
+    """A stream's workers end one by one; what they lent stays, and is fetched in time."""
+    collate = MiAMixCollator(10, MiAMixConfig(p_self=0.0), seed=0, dtype="uint8")
+    batches = [(images, images.clone()) for images, _ in DataLoader(Stream(), 8, num_workers=2, collate_fn=collate)]
+    gc.collect()
+    assert len(batches) == 8
+    assert all(torch.equal(images, copied) for images, copied in batches)
 
 
 CROWDED = """

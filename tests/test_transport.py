@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from miamix_cpu import MiAMixCollator, MiAMixConfig, transport
+from miamix_cpu import MiAMixCollator, MiAMixConfig, lending, transport
+from tests.shared_memory import lies_in_shared_memory
 from tests.transforms import Numbers
 
 NO_SELF = MiAMixConfig(p_self=0.0)
@@ -15,7 +16,9 @@ NO_SELF = MiAMixConfig(p_self=0.0)
 
 @pytest.fixture
 def worker(monkeypatch):
+    lender = lending.Lender()
     monkeypatch.setattr(transport, "get_worker_info", lambda: object())
+    monkeypatch.setattr(transport, "lender_of", lambda process: lender)
 
 
 @pytest.mark.parametrize("options", [
@@ -60,8 +63,8 @@ def test_channels_last_goes_in_the_message_too():
 @pytest.mark.usefixtures("worker")
 def test_small_tensors_go_in_the_message_and_large_ones_in_shared_memory():
     small, large = transport.empty((128, 10), torch.float32), transport.empty((128, 3, 32, 32), torch.uint8)
-    assert large.is_shared()
-    assert not small.is_shared()
+    assert lies_in_shared_memory(large)
+    assert not lies_in_shared_memory(small)
     small.fill_(0.5)
     message = ForkingPickler.dumps(small)
     assert b"rebuild_storage" not in bytes(message)  # torch's way, with a file descriptor
@@ -77,7 +80,7 @@ def test_arrays_are_copied_into_what_travels():
     tensor = transport.from_array(array)
     assert type(tensor) is not torch.Tensor
     assert tensor.tolist() == array.tolist()
-    assert transport.from_array(np.zeros(1 << 16, np.uint8)).is_shared()
+    assert lies_in_shared_memory(transport.from_array(np.zeros(1 << 16, np.uint8)))
 
 
 def test_large_tensors_are_aligned_outside_workers():
