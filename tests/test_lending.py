@@ -236,6 +236,21 @@ def test_memory_that_is_not_needed_is_let_go(lender):
     assert len(os.listdir("/proc/self/fd")) == before + 2
 
 
+def test_what_a_burst_needed_is_let_go(lender):
+    tensors = [lender.tensor(SIZE) for _ in range(5)]
+    del tensors
+    for _ in range(lending._RECENT + 1):
+        lender.tensor(SIZE)
+    assert len(lender._pieces) == 1
+
+
+def test_a_tensor_that_waits_in_the_worker_is_lent_in_the_end(lender):
+    tensor = lender.tensor(SIZE)
+    for _ in range(lending._RECENT + 1):
+        lender.tensor(SIZE)
+    assert lender.lend(tensor.data_ptr())
+
+
 def test_memory_that_the_parent_keeps_is_left_to_it():
     lent(Lender())  # multiprocessing has its own files to hand over
     gc.collect()
@@ -306,17 +321,16 @@ def test_memory_that_is_taken_while_another_thread_forks_is_not_used_again(lende
 
 
 def test_a_process_that_a_worker_forks_has_pieces_of_its_own():
-    tensor = transport.lender_of(os.getpid()).tensor(SIZE)
+    lender = transport._lender()
     here, there = multiprocessing.Pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            there.send(transport._lender() is not transport.lender_of(os.getppid()))
+            there.send(transport._lender() is not lender)
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
     assert here.recv()
-    assert tensor is not None
 
 
 def test_memory_that_cannot_be_opened(lender, monkeypatch, capfd):
