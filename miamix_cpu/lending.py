@@ -179,9 +179,8 @@ class _Taken(mmap.mmap):
         memory[size + _TAKEN] += 1
         return memory
 
-    def __del__(
-        self, forks: _Forks = _forks, place: int = _RETURNED - _NOTES
-    ) -> None:  # modules are emptied at the end
+    # Bound here, for modules are emptied when Python ends.
+    def __del__(self, forks: _Forks = _forks, place: int = _RETURNED - _NOTES) -> None:
         if self._taken_after == forks.begun:
             self[len(self) + place] += 1
 
