@@ -39,7 +39,7 @@ def stacked(samples):
 )
 @pytest.mark.filterwarnings("ignore:p_self=")
 def test_what_is_copied_when_it_is_sent_is_told_from_what_is_not(make, expected):
-    dataset = Arrays(512, [np.zeros((40, 40, 3), np.uint8)])
+    dataset = Arrays(512, [np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)])
     assert written_once(dataset, make(), 64) is expected
 
 
