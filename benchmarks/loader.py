@@ -269,7 +269,7 @@ def main() -> None:
             for kind in ("plain", "MiAMix"):
                 speed = [found["images_per_second"][str(w)][kind] for w in given.workers]
                 axis.plot(given.workers, speed, "o-", label=kind)
-            axis.set(title=name, xlabel="workers", ylabel="images/s")
+            axis.set(title=name, xlabel="workers", ylabel="images/s", xticks=given.workers, ylim=(0, None))
             axis.legend()
         figure.savefig(given.plot)
 
