@@ -27,7 +27,7 @@ _TAKEN, _RETURNED, _REACHED = range(3)
 _NOTES = 3
 _LOANS = 255  # of a piece at a time, counted in a byte
 _DYING = 0.1  # seconds until a worker that was killed is known to be dead: DataLoader asks, and says so
-_RECENT = 64  # a piece that has not been used for so many tensors is let go, whoever looks at it
+_RECENT = 64  # a piece not used for so many tensors is let go, unless it is on its way or in use in the worker
 
 #: Process, file descriptor, bytes, what the file is known by, and multiprocessing's way to it where that is needed.
 Address = tuple[int, int, int, tuple[int, int], Any]
