@@ -30,8 +30,8 @@ EXACT = {**FLAGS, "fastmath": False}
 
 #: Files and folders whose text decides what the compiled code does.
 KERNEL_SOURCES = (
-    "compile.py", "fingerprint.py", "gather.py", "masks", "normals.py", "output.py", "pairing.py", "render.py",
-    "sampling.py",
+    "compile.py", "fingerprint.py", "gather.py", "labels.py", "masks", "normals.py", "output.py", "pairing.py",
+    "render.py", "sampling.py",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.gather import Gathered, gather
+from miamix_cpu.gather import Found, Gathered, find, gather
 
 #: The layouts of one image: (H, W, C) and (C, H, W); (H, W) is either.
 LAYOUTS = ("auto", "channels_last", "channels_first")
@@ -112,11 +112,12 @@ class Images:
     arrays: list[np.ndarray]
     planar: bool  # (C, H, W) rather than (H, W, C) or (H, W)
     alike: bool  # all of one shape and dtype
+    found: Found | None = None
 
     @cached_property
     def gathered(self) -> Gathered:
         """Where kernels find them; they must be alike."""
-        return gather(self.arrays)
+        return gather(self.arrays, self.found)
 
 
 def read_images(images: list[Any], layout: str, names: Callable[[int], str], purpose: str = MIXED) -> Images:
@@ -136,10 +137,10 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], pur
     TypeError, ValueError
         Naming the first image that is no image, or differs from image 0 where it must not.
     """
-    first = images[0]
-    if type(first) is np.ndarray and all(_all_equal(map(trait, images)) for trait in (type, _SHAPE, _DTYPE)):
-        as_array(first, names(0), purpose)
-        return Images(images, is_planar(first, first.shape, layout, names(0)), True)
+    found = find(images)
+    if found is not None:
+        first = as_array(images[0], names(0), purpose)
+        return Images(images, is_planar(first, first.shape, layout, names(0)), True, found)
     arrays = [as_array(image, names(i), purpose) for i, image in enumerate(images)]
     planar = [is_planar(images[i], array.shape, layout, names(i)) for i, array in enumerate(arrays)]
     for i, array in enumerate(arrays):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -148,10 +148,10 @@ class KeyedMixer:
             replayed.check()
             key = replayed.key
             plan_of = partial(_fitting, replayed)
-        first, second_of = self._first(parts, raw, key)
+        first, seconds = self._first(parts, raw, key)
         height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
         plan = plan_of(len(parts.images), height, width)
-        return Prepared(plan, first, self._second(plan, first, second_of), labels)
+        return Prepared(plan, first, self._second(plan, first, seconds), labels)
 
     def _mix(self, prepared: Prepared, out: np.ndarray, masks: np.ndarray | None, dtype: str) -> np.ndarray:
         """Render into `out`, of `prepared.shape`, as `dtype`, "uint8" or "float32"; return lam, float32 (N,)."""
@@ -219,14 +219,12 @@ class KeyedMixer:
 
     def _first(
         self, parts: Samples, raw: tuple[Images | None, Images | None], key: bytes | None
-    ) -> tuple[Images, Callable[[list[int]], Images] | None]:
-        """First views of all samples, and how second ones of some are had, if they can be."""
+    ) -> tuple[Images, Images | Callable[[list[int]], Images] | None]:
+        """First views of all samples; second ones of all, or how those of some are made, if there are any."""
         held, seconds = raw
         transform = self._transform
         if transform is None and held is not None:
-            if seconds is None:
-                return held, None
-            return held, lambda needed: replace(seconds, arrays=[seconds.arrays[i] for i in needed])
+            return held, seconds
         if parts.seconds is not None:
             raise ValueError("samples hold pairs of views already: drop the transform, or the pairs")
         if transform is None or key is None:
@@ -249,28 +247,32 @@ class KeyedMixer:
 
         return make(range(len(parts.images)), "first"), lambda needed: make(needed, "second")
 
-    def _second(self, plan: MixPlan, first: Images, second_of: Callable[[list[int]], Images] | None) -> Gathered:
+    def _second(self, plan: MixPlan, first: Images, seconds: Images | Callable[[list[int]], Images] | None) -> Gathered:
         """Second views by sample; where none is needed the first one stands in."""
-        needed = np.flatnonzero(plan.needs_second_view).tolist()
-        if plan.second_view == "shared" or not needed:
+        if plan.second_view == "shared" or not len(plan.layers):
             return first.gathered
-        if second_of is None:
+        if seconds is None:
             if self.config.p_self > 0:
                 self._warn_unmixed(
                     f"p_self={self.config.p_self} but there is neither a transform nor a pair of views: samples that "
                     "are mixed with themselves come out unmixed"
                 )
             return first.gathered
-        made = second_of(needed)
-        example, other = first.arrays[0], made.arrays[0]
-        if (example.shape, example.dtype, first.planar) != (other.shape, other.dtype, made.planar):
+        needed = list(range(len(plan)))
+        if not isinstance(seconds, Images):
+            needed = np.flatnonzero(plan.needs_second_view).tolist()
+            seconds = seconds(needed)
+        example, other = first.arrays[0], seconds.arrays[0]
+        if (example.shape, example.dtype, first.planar) != (other.shape, other.dtype, seconds.planar):
             raise ValueError(
                 f"second view of sample {needed[0]} is {other.dtype} {other.shape}, first view of sample 0 is "
                 f"{example.dtype} {example.shape}: both must be alike"
             )
+        if len(needed) == len(plan):
+            return seconds.gathered
         addresses = first.gathered.addresses.copy()
-        addresses[needed] = made.gathered.addresses
-        return made.gathered._replace(addresses=addresses)
+        addresses[needed] = seconds.gathered.addresses
+        return seconds.gathered._replace(addresses=addresses)
 
 
 def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.compile import entry, exact
+
 _ROUNDING = 1e-5  # by how much a row of soft labels in float32 may miss its bounds
 
 
@@ -29,10 +31,11 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     """
     array = _stack(labels)
     if array.ndim == 1 and array.dtype.kind in "iu":
-        if array.min() < 0 or array.max() >= num_classes:
+        classes = array if isinstance(labels, list) else np.array(array, dtype=np.int64)  # our own, as kernels want it
+        if classes.view(np.uint64).max() >= num_classes:  # a negative one is a large one there
             i = int(np.argmax((array < 0) | (array >= num_classes)))
             raise ValueError(f"label of sample {i} must be in [0, {num_classes - 1}], got {array[i]}")
-        return array.astype(np.int64, copy=False)
+        return classes
     if array.ndim == 1:
         if np.isnan(array).any():
             raise ValueError(f"label of sample {int(np.argmax(np.isnan(array)))} is NaN")
@@ -120,10 +123,10 @@ def soft_targets(
     ValueError
         Where labels that do not sum to 1 are to be smoothed.
     """
-    taken = np.float32(1) - lam
     if labels.ndim == 2:
         if label_smoothing:
             check_sums(labels)
+        taken = np.float32(1) - lam
         others = labels[partner]
         others -= labels
         others *= taken[:, None]
@@ -132,12 +135,39 @@ def soft_targets(
             out *= np.float32(1 - label_smoothing)
             out += np.float32(label_smoothing / num_classes)
         return
-    off = np.float32(label_smoothing / num_classes)
-    on = np.float32(1 - label_smoothing)
-    flat, rows = out.reshape(-1), np.arange(0, out.size, num_classes)
-    flat[:] = off
-    flat[rows + labels] = (np.float32(1) - taken) * on + off
-    flat[rows + labels[partner]] += taken * on
+    mix_classes(labels, partner, lam, 1 - label_smoothing, label_smoothing / num_classes, out)
+
+
+@entry
+def mix_classes(
+    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, on: float, off: float, out: np.ndarray
+) -> None:
+    """`soft_targets` of classes.
+
+    Parameters
+    ----------
+    labels, partner, lam, out : as in `soft_targets`
+    on, off : float, what a label adds to its class, and what all classes have
+    """
+    for i in range(labels.size):
+        row = out[i]
+        row[:] = np.float32(off)
+        add_classes(row, labels[i], labels[partner[i]], lam[i], np.float32(on))
+
+
+@exact
+def add_classes(row: np.ndarray, own: int, other: int, lam: np.float32, on: np.float32) -> None:
+    """Add what a sample's own label and its partner's give to a row of targets.
+
+    Parameters
+    ----------
+    row : float32 (C,); changed
+    own, other : int, classes
+    lam, on : float32
+    """
+    taken = np.float32(1.0) - lam
+    row[own] += (np.float32(1.0) - taken) * on
+    row[other] += taken * on
 
 
 def check_sums(labels: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -238,9 +239,7 @@ def mix_views(
     scale, bias : float32 (C,), from `normalisation`
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     """
-    # An unmixed sample's partner may have no second view: its own first one stands in, with weight 0.
-    partners = np.where(plan.mixed, second.addresses[plan.partner], first.addresses)
-    lam = np.empty(len(plan))
+    lam = np.empty(len(plan), dtype=np.float32)
     # NumPy's memory, not the kernel's own: from 4 MiB on it comes in huge pages, a thousand page faults less a mask.
     scratch = np.empty((3, padded(plan.height, plan.width)), dtype=np.float32)
     if first.dtype == np.float32:
@@ -254,7 +253,8 @@ def mix_views(
         _NO_MASKS if masks is None else masks,
         scratch,
         first.addresses,
-        partners,
+        second.addresses,
+        plan.partner,
         plan.layers,
         plan.first_layer,
         plan.coefficients,
@@ -267,11 +267,12 @@ def mix_views(
         scale,
         bias,
     )
-    return lam.astype(np.float32)
+    return lam
 
 
+@functools.lru_cache(maxsize=64)
 def normalisation(
-    view_dtype: Any, dtype: str, channels: int, mean: np.ndarray | None, std: np.ndarray | None
+    view_dtype: Any, dtype: str, channels: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """scale and bias, float32 (C,) each, that turn mixed values of `view_dtype` into `dtype`.
 
@@ -289,7 +290,8 @@ def normalisation(
             return np.full(channels, 1 / 255, np.float32), np.zeros(channels, np.float32)
         if len(mean) != channels:
             raise ValueError(f"mean and std must have one value for each of {channels} channels, got {len(mean)}")
-        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        scale, bias = 1 / (255 * np.array(std)), -np.array(mean) / np.array(std)
+        return scale.astype(np.float32), bias.astype(np.float32)
     if dtype == "uint8":
         raise ValueError('dtype="uint8" needs uint8 views, got float32: floats are never rescaled')
     if mean is not None:
@@ -308,8 +310,10 @@ def check_dtype(dtype: Any, allowed: tuple[str, ...]) -> str:
     return name
 
 
-def check_normalisation(mean: Any, std: Any, dtype: str | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """mean and std as float64 (C,), or None both."""
+def check_normalisation(
+    mean: Any, std: Any, dtype: str | None
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """mean and std as C floats each, or None both."""
     if (mean is None) != (std is None):
         raise ValueError(f"mean and std go together, got mean={mean!r} and std={std!r}")
     if mean is None:
@@ -321,7 +325,7 @@ def check_normalisation(mean: Any, std: Any, dtype: str | None) -> tuple[np.ndar
         raise ValueError(f"mean must be finite and std above 0, got mean={mean.tolist()} and std={std.tolist()}")
     if dtype == "uint8":
         raise ValueError("mean and std need a float dtype, e.g. dtype='float32', got dtype='uint8'")
-    return mean, std
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def check_batch(values: Any, what: str) -> np.ndarray:

@@ -44,11 +44,8 @@ def batch_key(seed: int, epoch: int, parts: Sequence[bytes]) -> bytes:
     seed, epoch : int
     parts : bytes that make up the fingerprint; each is hashed with its length, so that none runs into the next
     """
-    digest = hashlib.blake2b(b"%d,%d" % (seed, epoch), digest_size=16, person=b"miamix_cpu")
-    for part in parts:
-        digest.update(b"|%d:" % len(part))
-        digest.update(part)
-    return digest.digest()
+    hashed = b"%d,%d" % (seed, epoch) + b"".join([b"|%d:%b" % (len(part), part) for part in parts])
+    return hashlib.blake2b(hashed, digest_size=16, person=b"miamix_cpu").digest()
 
 
 class _Digest(ISeedSequence):

@@ -28,6 +28,7 @@ def render(
     scratch: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
+    partner: np.ndarray,
     layers: np.ndarray,
     first_layer: np.ndarray,
     coefficients: np.ndarray,
@@ -46,11 +47,11 @@ def render(
     ----------
     kind : int, BYTES_TO_BYTES, BYTES_TO_FLOATS or FLOATS_TO_FLOATS
     out : uint8 (N, bytes of an image), C-contiguous; overwritten with uint8 or float32 values
-    lam : float64 (N,); overwritten
+    lam : float32 (N,); overwritten
     masks : float32 (N, H, W), overwritten, or (0, any, any) where they are not wanted
     scratch : float32 (3, product.padded(H, W)); changed
-    first, second : uint64 (N,), addresses of sample i's first view and of its partner's second view
-    layers, first_layer, coefficients, height, width : the plan's
+    first, second : uint64 (N,), addresses of sample i's two views; the second one's is read where it is needed
+    partner, layers, first_layer, coefficients, height, width : the plan's
     multiplied : bool, merge="mul" rather than "sum"
     measured : bool, lam_from="merged" rather than "orig"
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
@@ -66,6 +67,8 @@ def render(
     for i in range(out.shape[0]):
         mask = masks[i] if masks.shape[0] else own
         chosen = layers[first_layer[i] : first_layer[i + 1]]
+        # Where nothing is mixed the partner may have no second view: the first one stands in, with weight 0.
+        other = second[partner[i]] if chosen.size else first[i]
         boxed, box = single_box(chosen, height, width)
         boxed = boxed and masks.shape[0] == 0
         base = constant_part(chosen, multiplied)
@@ -74,12 +77,12 @@ def render(
             holes = draw_holes(mask, hole, chosen, coefficients, tables, spare, base, multiplied)
         if boxed and kind == BYTES_TO_BYTES and (alike or taken_apart):
             values = pixels * scale.size
-            f, s = array_at(first[i], values, np.uint8), array_at(second[i], values, np.uint8)
+            f, s = array_at(first[i], values, np.uint8), array_at(other, values, np.uint8)
             blend_box(out[i], f, s, base, box, width, scale.size, planar_in, not alike, room)
             steps = 0
         else:
             steps = blend_image(
-                kind, out[i], first[i], second[i], mask.reshape(pixels), hole.reshape(pixels), holes, base, multiplied,
+                kind, out[i], first[i], other, mask.reshape(pixels), hole.reshape(pixels), holes, base, multiplied,
                 boxed, box, width, tile, weights, planar_in, planar_out, scale, bias,
             )  # fmt: skip
         if boxed:

@@ -61,7 +61,7 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
         _check_index_key(samples[0], index_key)
         indices = [sample[index_key] for sample in samples]
     seconds = None
-    if not {tuple, list}.isdisjoint(map(type, images)):
+    if isinstance(images[0], (tuple, list)):
         for i, image in enumerate(images):
             if not (isinstance(image, (tuple, list)) and len(image) == 2):
                 raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from miamix_cpu.compile import entry, exact
@@ -37,21 +39,23 @@ def draw_plan(
     key : bytes, optional
         What `rng` was made from, kept in the plan.
     """
-    k = rng.integers(config.k_min, config.k_max + 1, size=n)
-    gammas = draw_gammas(k, config.alpha, config.k_max, rng)
-    partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
-    layers = np.zeros(int(k.sum()), dtype=LAYER)
-    count, blocks = uniforms_for(n), -1
-    while blocks < 0:
+    gammas = draw_gammas(n, config.alpha, config.k_max, rng)
+    k, partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
+    layers = np.zeros(n * config.k_max, dtype=LAYER)
+    count, drawn = n + uniforms_for(n), -1
+    while drawn < 0:
         uniforms = rng.random(count + len(layers) * UNIFORMS)
-        blocks = fill_plan(
-            partner, first_layer, layers, config.p_self, k, gammas, uniforms[:count], uniforms[count:],
+        drawn, normals, fields = fill_plan(
+            k, partner, first_layer, layers, config.k_min, config.k_max, config.p_self, gammas,
+            config.alpha < _GAMMA_FROM, uniforms[:n], uniforms[n:count], uniforms[count:],
             options_of(config, height, width), height, width,
         )  # fmt: skip
-    coefficients = draw_normals(blocks, rng)
-    for layer in layers[layers["is_field"]]:
-        noise = coefficients[layer["start"] :][: height * width].reshape(height, width)
-        noise[:] = filter_noise(noise, layer["decay"], layer["angle"], layer["shear"])
+    layers = layers[:drawn]
+    coefficients = draw_normals(normals, rng)
+    if fields:
+        for layer in layers[layers["is_field"]]:
+            noise = coefficients[layer["start"] :][: height * width].reshape(height, width)
+            noise[:] = filter_noise(noise, layer["decay"], layer["angle"], layer["shear"])
     if probability < 1:
         # Last of all, so that a schedule changes who is mixed and nothing else.
         mixed = rng.random(n) < probability
@@ -71,87 +75,116 @@ def draw_plan(
     )
 
 
-def draw_gammas(k: np.ndarray, alpha: float, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Gamma variates of shape `alpha`, twice `most` a sample, up to a factor of the sample's own.
+def draw_gammas(n: int, alpha: float, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Gamma variates of shape `alpha`, or their logarithms where `alpha` is below 0.1: float64 (n, 2 * most).
 
     The first k over the sum of 2k of them are the first k components of Dir(alpha, .., alpha, k * alpha).
 
     Parameters
     ----------
-    k : int64 (n,)
+    n : int
     alpha : float, above 0
     most : int, the largest k
-
-    Returns
-    -------
-    float64 (n, 2 * most)
     """
     if alpha >= _GAMMA_FROM:
-        return rng.standard_gamma(alpha, size=(len(k), 2 * most))
-    # Below the smallest float: in logarithms, gamma(alpha) = gamma(alpha + 1) * u^(1 / alpha), over the largest used.
-    logs = np.log1p(-rng.random((len(k), 2 * most))) / alpha
+        return rng.standard_gamma(alpha, size=(n, 2 * most))
+    # gamma(alpha) = gamma(alpha + 1) * u^(1 / alpha), which may be below the smallest float.
+    logs = np.log1p(-rng.random((n, 2 * most))) / alpha
     logs += np.log(rng.standard_gamma(alpha + 1, size=logs.shape))
-    logs[np.arange(2 * most) % most >= k[:, None]] = -np.inf
-    return np.exp(logs - logs.max(axis=1, keepdims=True))  # type: ignore[no-any-return]
+    return logs
 
 
 @entry
 def fill_plan(
+    k: np.ndarray,
     partner: np.ndarray,
     first_layer: np.ndarray,
     layers: np.ndarray,
+    k_min: int,
+    k_max: int,
     p_self: float,
-    k: np.ndarray,
     gammas: np.ndarray,
+    logarithms: bool,
+    counting: np.ndarray,
     pairing: np.ndarray,
     uniforms: np.ndarray,
     options: np.ndarray,
     height: int,
     width: int,
-) -> int:
+) -> tuple[int, int, int]:
     """Turn numbers that NumPy drew into partners and layers.
 
     Parameters
     ----------
-    partner, first_layer : int64 (n,), (n + 1,); overwritten
-    layers : `plan.LAYER` (L,), zeros; overwritten
+    k, partner, first_layer : int64 (n,), (n,), (n + 1,); overwritten
+    layers : `plan.LAYER` (n * k_max,), zeros; the first of them are overwritten
+    k_min, k_max : int
     p_self : float in [0, 1]
-    k : int64 (n,), L in all
-    gammas : float64 (n, 2 * most), from `draw_gammas`
+    gammas, logarithms : from `draw_gammas`, and whether they are logarithms
+    counting : float64 (n,), in [0, 1), for the numbers of layers
     pairing : float64 (m,), in [0, 1), for the partners
-    uniforms : float64 (L * UNIFORMS,), in [0, 1), for the layers
+    uniforms : float64 (n * k_max * UNIFORMS,), in [0, 1), for the layers
     options : `masks.OPTIONS` (1,)
     height, width : int, pixels
 
     Returns
     -------
-    int
-        How many normal numbers the layers need; -1 where `pairing` did not suffice.
+    int, int, int
+        How many layers there are, how many normal numbers they need, and how many of them are whole fields; -1 layers
+        where `pairing` did not suffice.
     """
     if not draw_partners(partner, p_self, pairing):
-        return -1
-    draw_ratios(first_layer, layers, k, gammas)
-    return draw_layers(layers, uniforms, options[0], height, width)  # type: ignore[no-any-return]
+        return -1, 0, 0
+    for i in range(k.size):
+        k[i] = k_min + math.floor(counting[i] * (k_max - k_min + 1))
+    draw_ratios(first_layer, layers, k, gammas, logarithms)
+    drawn = layers[: first_layer[k.size]]
+    normals = draw_layers(drawn, uniforms, options[0], height, width)
+    fields = 0
+    for j in range(drawn.size):
+        fields += drawn[j]["is_field"]
+    return drawn.size, normals, fields
 
 
 @exact
-def draw_ratios(first_layer: np.ndarray, layers: np.ndarray, k: np.ndarray, gammas: np.ndarray) -> None:
+def draw_ratios(
+    first_layer: np.ndarray, layers: np.ndarray, k: np.ndarray, gammas: np.ndarray, logarithms: bool
+) -> None:
     """Fill `first_layer`, and `sample` and `ratio` of the layers: the first k components of a Dirichlet (eq. 9).
 
     Parameters
     ----------
     first_layer : int64 (n + 1,); overwritten
-    layers : `plan.LAYER` (L,); changed
-    k : int64 (n,), L in all
-    gammas : float64 (n, 2 * most), from `draw_gammas`
+    layers : `plan.LAYER` (at least k.sum(),); changed
+    k : int64 (n,)
+    gammas : float64 (n, 2 * most), from `draw_gammas`; changed where they are logarithms
+    logarithms : bool
     """
     most = gammas.shape[1] // 2
     first_layer[0] = 0
     for i in range(k.size):
         start, total = first_layer[i], 0.0
+        if logarithms:
+            take_powers(gammas[i, : k[i]], gammas[i, most : most + k[i]])
         for j in range(k[i]):
             total += gammas[i, j] + gammas[i, most + j]
         for j in range(k[i]):
             layers[start + j]["sample"] = i
             layers[start + j]["ratio"] = gammas[i, j] / total
         first_layer[i + 1] = start + k[i]
+
+
+@exact
+def take_powers(first: np.ndarray, second: np.ndarray) -> None:
+    """Logarithms to numbers, up to a common factor that makes the largest of both 1.
+
+    Parameters
+    ----------
+    first, second : float64 (k,); changed
+    """
+    largest = -math.inf
+    for j in range(first.size):
+        largest = max(largest, first[j], second[j])
+    for j in range(first.size):
+        first[j] = math.exp(first[j] - largest)
+        second[j] = math.exp(second[j] - largest)

@@ -140,12 +140,13 @@ def test_a_read_only_cache(tmp_path):
 def test_warmup_compiles_every_signature():
     code = (
         "from miamix_cpu import warmup; warmup()\n"
-        "from miamix_cpu import fingerprint, normals, render, sampling\n"
-        "entries = render.render, sampling.fill_plan, normals.make_normals, fingerprint.hash_lattices\n"
+        "from miamix_cpu import fingerprint, gather, labels, normals, render, sampling\n"
+        "entries = render.render, sampling.fill_plan, normals.make_normals, fingerprint.hash_lattices, gather.read_heads,"
+        " labels.mix_classes\n"
         "print(*(len(entry.signatures) for entry in entries))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert result.stdout.split() == ["1"] * 4, result.stderr
+    assert result.stdout.split() == ["1"] * 6, result.stderr
 
 
 def test_loops_are_told_that_arrays_do_not_overlap():

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from numba import njit
 
 from miamix_cpu import gather as module
-from miamix_cpu.gather import addresses_of, array_at, gather
+from miamix_cpu.gather import array_at, find, gather
 
 
 @njit
@@ -37,19 +38,50 @@ def test_contiguous_images_are_not_copied(rng):
     images = [rng.random((100, 100, 3)).astype(np.float32) for _ in range(3)]
     gathered = gather(images)
     assert gathered.addresses.tolist() == [image.ctypes.data for image in images]
-    assert all(kept is image for kept, image in zip(gathered.keep, images, strict=True))
+    strided = [*images, images[0][::-1]]
+    gathered = gather(strided)
+    assert gathered.addresses[:3].tolist() == [image.ctypes.data for image in images]
+    assert gathered.addresses[3] not in [0, strided[3].ctypes.data]
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_addresses_are_the_arrays_own(there, monkeypatch, rng):
-    """Read from the arrays themselves, or asked for one by one where Python or NumPy is not as known."""
-    monkeypatch.setattr(module, "_POINTER_IS_THERE", there)
+@pytest.mark.parametrize("known", [True, False])
+def test_addresses_are_the_arrays_own(known, monkeypatch, rng):
+    """Read from the arrays' heads, or asked for one by one where Python or NumPy is not as known."""
+    monkeypatch.setattr(module, "_HEADS_ARE_KNOWN", known)
     values = rng.random((5, 8)).astype(np.float32)
-    arrays = [*values, values[1, 3:], np.frombuffer(b"read-only", np.uint8), np.empty((0, 3)), values.view(np.recarray)]
-    found = addresses_of(arrays)
-    assert found.dtype == np.uint64
-    assert found.tolist() == [array.ctypes.data for array in arrays]
+    read_only = values[1].copy()
+    read_only.setflags(write=False)
+    arrays = [*values, values[1].copy(), read_only, np.frombuffer(values[2].tobytes(), np.float32)]
+    assert (find(arrays) is not None) == known
+    gathered = gather(arrays)
+    assert gathered.addresses.dtype == np.uint64
+    assert gathered.addresses.tolist() == [array.ctypes.data for array in arrays]
 
 
-def test_arrays_keep_their_pointer_where_it_is_read():
-    assert module._POINTER_IS_THERE
+def test_heads_are_known():
+    assert module._HEADS_ARE_KNOWN
+
+
+IMAGE = np.zeros((4, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize("other", [
+    np.zeros((4, 5, 3), np.float32), np.zeros((4, 5, 3), np.int8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 6, 3), np.uint8),
+    np.zeros((3, 5, 3), np.uint8), np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3, 1), np.uint8), np.zeros((), np.uint8),
+    np.zeros((4, 5, 3), np.uint8).view(np.recarray), None, 7, 1 << 90, "image", (), [IMAGE], torch.zeros(4, 5, 3), object(),
+], ids=lambda other: f"{type(other).__name__}{getattr(other, 'shape', '')}")  # fmt: skip
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_not_alike_is_seen(other, place):
+    images = [IMAGE, IMAGE.copy(), IMAGE[::-1]]
+    assert find(images).strided == 1
+    images[place] = other
+    assert find(images) is None
+
+
+def test_arrays_of_equal_dtypes_are_gathered():
+    """A dtype of its own, which is equal to NumPy's: rare, so it is enough that it works."""
+    own = np.dtype(np.uint8, metadata={"unit": "grey levels"})
+    images = [IMAGE, np.ones((4, 5, 3), own)]
+    assert images[0].dtype == images[1].dtype
+    assert find(images) is None
+    assert gather(images).addresses.tolist() == [image.ctypes.data for image in images]

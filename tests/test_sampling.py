@@ -24,7 +24,7 @@ def plan():
 def draw_ratios(k, alpha, rng):
     """The ratios of samples with k layers each, sample by sample."""
     first_layer, layers = np.zeros(len(k) + 1, np.int64), np.zeros(k.sum(), LAYER)
-    fill_ratios(first_layer, layers, k, draw_gammas(k, alpha, int(k.max()), rng))
+    fill_ratios(first_layer, layers, k, draw_gammas(len(k), alpha, int(k.max()), rng), alpha < 0.1)
     np.testing.assert_array_equal(first_layer, [0, *np.cumsum(k)])
     np.testing.assert_array_equal(layers["sample"], np.repeat(np.arange(len(k)), k))
     return layers["ratio"]
