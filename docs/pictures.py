@@ -143,7 +143,7 @@ def pairing() -> Figure:
     figure, axes = panels(2, n, width=1.25, height=1.75)
     for i, name in enumerate(names):
         show(axes[0, i], photograph(name, 96), f"{i}, first view")
-        if plan.needs_second_view[i]:
+        if i in plan.needs_second_view:
             show(axes[1, i], cv2.flip(photograph(name, 120)[12:108, 12:108], 1), f"{i}, second view")
         else:
             show(axes[1, i], np.full((1, 1), 250, np.uint8), f"{i}: not made")

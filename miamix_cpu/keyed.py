@@ -260,7 +260,7 @@ class KeyedMixer:
             return first.gathered
         needed = list(range(len(plan)))
         if not isinstance(seconds, Images):
-            needed = np.flatnonzero(plan.needs_second_view).tolist()
+            needed = plan.needs_second_view
             seconds = seconds(needed)
         example, other = first.arrays[0], seconds.arrays[0]
         if (example.shape, example.dtype, first.planar) != (other.shape, other.dtype, seconds.planar):

@@ -32,7 +32,8 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     array = _stack(labels)
     if array.ndim == 1 and array.dtype.kind in "iu":
         classes = array if isinstance(labels, list) else np.array(array, dtype=np.int64)  # our own, as kernels want it
-        if classes.view(np.uint64).max() >= num_classes:  # a negative one is a large one there
+        values = classes.tolist()  # of so few numbers Python finds the largest sooner than NumPy
+        if min(values) < 0 or max(values) >= num_classes:
             i = int(np.argmax((array < 0) | (array >= num_classes)))
             raise ValueError(f"label of sample {i} must be in [0, {num_classes - 1}], got {array[i]}")
         return classes

@@ -89,11 +89,10 @@ class MixPlan:
         return self.first_layer[1:] > self.first_layer[:-1]
 
     @property
-    def needs_second_view(self) -> np.ndarray:
-        """bool (n,): the samples that are the partner of a mixed one."""
-        needed = np.zeros(len(self), dtype=bool)
-        needed[self.partner[self.mixed]] = True
-        return needed
+    def needs_second_view(self) -> list[int]:
+        """The samples that are the partner of a mixed one, in order."""
+        ends = self.first_layer.tolist()
+        return sorted({t for t, start, end in zip(self.partner.tolist(), ends, ends[1:], strict=False) if end > start})
 
     def layers_of(self, i: int) -> np.ndarray:
         """The layers of sample `i`, a view into `layers`."""

@@ -42,16 +42,16 @@ def draw_plan(
     gammas = draw_gammas(n, config.alpha, config.k_max, rng)
     k, partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
     layers = np.zeros(n * config.k_max, dtype=LAYER)
-    count, drawn = n + uniforms_for(n), -1
+    before, drawn = 2 + n + uniforms_for(n), -1
     while drawn < 0:
-        uniforms = rng.random(count + len(layers) * UNIFORMS)
+        uniforms = rng.random(before + len(layers) * UNIFORMS)
         drawn, normals, fields = fill_plan(
             k, partner, first_layer, layers, config.k_min, config.k_max, config.p_self, gammas,
-            config.alpha < _GAMMA_FROM, uniforms[:n], uniforms[n:count], uniforms[count:],
+            config.alpha < _GAMMA_FROM, uniforms[2 : 2 + n], uniforms[2 + n : before], uniforms[before:],
             options_of(config, height, width), height, width,
         )  # fmt: skip
     layers = layers[:drawn]
-    coefficients = draw_normals(normals, rng)
+    coefficients = draw_normals(normals, uniforms[:2])
     if fields:
         for layer in layers[layers["is_field"]]:
             noise = coefficients[layer["start"] :][: height * width].reshape(height, width)

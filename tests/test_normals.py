@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from miamix_cpu.normals import draw_normals, make_normals, radius_of, sine_of
+from miamix_cpu.normals import bits_of, draw_normals, make_normals, radius_of, sine_of
 
 BOTH = pytest.mark.parametrize("run", [lambda f: f.py_func, lambda f: f], ids=["python", "compiled"])
 
@@ -12,7 +12,7 @@ BOTH = pytest.mark.parametrize("run", [lambda f: f.py_func, lambda f: f], ids=["
 def test_law(rng):
     """Normal, pairs uncorrelated also in their squares, tails as thick as they should be: to 4 standard errors."""
     n = 2_000_000
-    found = draw_normals(n, rng)
+    found = draw_normals(n, rng.random(2))
     assert found.dtype == np.float32
     assert stats.kstest(found[:500_000].astype(np.float64), "norm").pvalue > 1e-3
     cosines, sines = found[: n // 2].astype(np.float64), found[n // 2 :].astype(np.float64)
@@ -25,13 +25,36 @@ def test_law(rng):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_any_count(count, rng):
-    assert draw_normals(count, rng).shape == (count,)
+    assert draw_normals(count, rng.random(2)).shape == (count,)
 
 
-@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox])
-def test_any_bit_generator(bits):
-    found = draw_normals(100_000, np.random.Generator(bits(3)))
-    assert stats.kstest(found.astype(np.float64), "norm").pvalue > 1e-3
+def words(n, uniforms):
+    """The bits of the first n pairs, as `make_normals` makes them."""
+    first, second = (np.uint64(u * 2.0**64) for u in uniforms)
+    return np.array([bits_of(np.uint64(i), first, second) for i in range(n)], dtype=np.uint64)
+
+
+def test_bits_are_random(rng):
+    """Each is set in one word of two, whatever the others, the word before, and the same word of other streams are."""
+    n = 20_000
+    uniforms = rng.random(2)
+    nearby = [uniforms, [uniforms[0] + 2.0**-53, uniforms[1]], [uniforms[0], uniforms[1] + 2.0**-53], [0.0, 0.0]]
+    streams = np.array([words(n, u) for u in nearby])
+    bits = (streams[:, :, None] >> np.arange(64, dtype=np.uint64) & np.uint64(1)).astype(np.float32) * 2 - 1
+    columns = np.concatenate([bits[0, 1:].T, bits[0, :-1].T, *(other[1:].T for other in bits[1:])])
+    found = columns @ columns.T / (n - 1)
+    np.fill_diagonal(found, 0)
+    assert np.abs(columns.mean(axis=1)).max() < 4.5 / np.sqrt(n)
+    assert np.abs(found).max() < 6 / np.sqrt(n)
+    assert len(np.unique(streams)) == 4 * n
+
+
+def test_no_stream_is_a_part_of_another(rng):
+    """SplitMix64's are: begun one step further it is a word ahead."""
+    golden = 0x9E3779B97F4A7C15 / 2.0**64
+    first, second = rng.random(2)
+    ahead = words(100, [(first + golden) % 1, (second + 0.25) % 1])
+    assert not np.isin(ahead, words(102, [first, second])).any()
 
 
 @BOTH
@@ -53,9 +76,9 @@ def test_sine(run):
 
 
 def test_python_and_compiled_agree(rng):
-    bits = rng.integers(0, 1 << 64, size=200, dtype=np.uint64)
+    uniforms = rng.random(2)
     one, other = np.empty(400, np.float32), np.empty(400, np.float32)
-    make_normals(one, bits)
+    make_normals(one, uniforms)
     with np.errstate(over="ignore"):
-        make_normals.py_func(other, bits)
+        make_normals.py_func(other, uniforms)
     np.testing.assert_array_equal(one, other)
