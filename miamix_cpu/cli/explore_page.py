@@ -32,7 +32,7 @@ from miamix_cpu.warm import warmup
 _HOST, _UPLOAD = "127.0.0.1", "64mb"
 _OPEN = ("Layers", "Methods")  # the other groups are unfolded by a click
 _DAY = 86_400  # seconds that uploads are kept while the page runs; none outlives it
-_SEED = 17  # the first whose four rows show all of Table 1's methods
+_SEED = 1  # the first whose four rows show all of Table 1's methods
 
 
 def run_explore(port: int | None) -> None:
