@@ -28,7 +28,7 @@ def measured(size: int, rounds: int) -> dict[str, float]:
         "draw the plan": [(keyed.KeyedMixer, "_draw")],
         "read samples, images, labels": [(collate, "read_samples"), (keyed, "read_labels"), (keyed.KeyedMixer, "_raw")],
         "gather, key": [(keyed.KeyedMixer, "_key")],
-        "allocate, targets": [(collate, "empty"), (collate, "soft_targets")],
+        "allocate, targets": [(collate, "empty_and_array"), (collate, "soft_targets")],
     }
     spent: dict[str, float] = defaultdict(float)
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch.utils.data import default_collate, get_worker_info
 
@@ -20,7 +21,7 @@ from miamix_cpu.mixer import MixedBatch, check_dtype
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.samples import Samples, read_samples
 from miamix_cpu.shared import EpochState
-from miamix_cpu.transport import channels_first_view, empty, from_array
+from miamix_cpu.transport import channels_first_view, empty, empty_and_array, from_array
 
 
 class MiAMixCollator(KeyedMixer):
@@ -203,17 +204,22 @@ class MiAMixCollator(KeyedMixer):
         extras = {key: _collate_extra(key, values) for key, values in parts.extras.items()}
         rendered = "uint8" if self.dtype == "uint8" else "float32"
         shape = prepared.shape(self.memory_format)
-        images = empty(shape, getattr(torch, self.dtype))
-        buffer = images if rendered == self.dtype else self._buffer(shape)
-        masks = empty((len(plan), plan.height, plan.width), torch.float32) if self.return_masks else None
-        lam = self._mix(prepared, buffer.numpy(), None if masks is None else masks.numpy(), rendered)
-        if buffer is not images:
-            images.copy_(buffer)
+        if rendered == self.dtype:
+            images, out = empty_and_array(shape, getattr(torch, self.dtype))
+        else:
+            images, out = empty(shape, getattr(torch, self.dtype)), self._buffer(shape)
+        masks, mask_out = None, None
+        if self.return_masks:
+            masks, mask_out = empty_and_array((len(plan), plan.height, plan.width), torch.float32)
+        lam = self._mix(prepared, out, mask_out, rendered)
+        if rendered != self.dtype:
+            images.copy_(torch.from_numpy(out))
         if self.memory_format == "channels_last":
             images = channels_first_view(images)
         if self.targets == "soft":
-            targets: Any = empty((len(plan), self.num_classes), torch.float32)
-            soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets.numpy())
+            targets: Any
+            targets, target_out = empty_and_array((len(plan), self.num_classes), torch.float32)
+            soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, target_out)
         else:
             targets = tuple(from_array(part) for part in (labels.copy(), labels[plan.partner], lam))
         if not self.return_batch:
@@ -228,12 +234,12 @@ class MiAMixCollator(KeyedMixer):
             extras=extras,
         )
 
-    def _buffer(self, shape: tuple[int, ...]) -> torch.Tensor:
+    def _buffer(self, shape: tuple[int, ...]) -> np.ndarray:
         """A float32 buffer for this thread, used again batch after batch."""
-        buffer = getattr(self._local, "buffer", None)
-        if buffer is None or buffer.numel() != math.prod(shape):
-            buffer = self._local.buffer = torch.empty(shape, dtype=torch.float32)
-        return buffer.view(shape)
+        buffer: np.ndarray | None = getattr(self._local, "buffer", None)
+        if buffer is None or buffer.size != math.prod(shape):
+            buffer = self._local.buffer = np.empty(shape, dtype=np.float32)
+        return buffer.reshape(shape)
 
     def _limit_opencv(self) -> None:
         if self.opencv_threads is None or get_worker_info() is None or getattr(self._local, "limited", False):

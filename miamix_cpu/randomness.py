@@ -56,7 +56,7 @@ class _Digest(ISeedSequence):
         self.words = np.frombuffer(digest, dtype="<u8")
 
     def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
-        return self.words[:n_words].astype(dtype)
+        return self.words[:n_words].astype(dtype, copy=False)
 
 
 def stream(key: bytes, which: int) -> np.random.Generator:

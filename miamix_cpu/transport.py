@@ -93,19 +93,29 @@ def _lender() -> Lender | None:
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """An uninitialised tensor; in a worker one that travels to the parent without a copy, or in the message."""
+    tensor, kind = _allocate(shape, dtype)
+    return tensor if kind is None else tensor.as_subclass(kind)
+
+
+def empty_and_array(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor, np.ndarray]:
+    """`empty`, and the same memory as an array, for which one that travels would be asked at six times the price."""
+    tensor, kind = _allocate(shape, dtype)
+    return tensor if kind is None else tensor.as_subclass(kind), tensor.numpy()
+
+
+def _allocate(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor, type[_Travelling] | None]:
+    """An ordinary tensor, and what it has to be to travel."""
     size = math.prod(shape) * dtype.itemsize
     if get_worker_info() is None:
-        return _in_huge_pages(shape, dtype, size) if size >= _LARGE else torch.empty(shape, dtype=dtype)
-    if size == 0:
-        return torch.empty(shape, dtype=dtype)
+        return _in_huge_pages(shape, dtype, size) if size >= _LARGE else torch.empty(shape, dtype=dtype), None
     if size < _SMALL:
-        return torch.empty(shape, dtype=dtype).as_subclass(_InMessage)
+        return torch.empty(shape, dtype=dtype), _InMessage if size else None
     lender = _lender()
     memory = None if lender is None else lender.tensor(size)
     if memory is None:
         memory = torch.empty(0, dtype=torch.uint8)
         memory.set_(memory.untyped_storage()._new_shared(size))  # type: ignore[no-untyped-call]
-    return memory.view(dtype).view(shape).as_subclass(_InSharedMemory)
+    return memory.view(dtype).view(shape), _InSharedMemory
 
 
 def channels_first_view(images: torch.Tensor) -> torch.Tensor:

@@ -110,7 +110,7 @@ def test_stages_do_not_import_each_other():
         "output": {"compile"},
         "fingerprint": {"compile", "gather"},
         "gather": {"compile"},
-        "labels": set(),
+        "labels": {"compile"},
         "images": {"gather"},
         "randomness": set(),
         "masks": {"compile", "config", "masks"},
