@@ -1,7 +1,7 @@
 """How kernels are compiled: every flag in one place, with its reason.
 
 `kernel` and `exact` compile building blocks, called from other kernels. `entry` compiles one of the few functions
-that Python calls; it carries all kernels it uses, so it alone is cached on disk.
+that Python calls; it carries all kernels it uses, so only entries are cached on disk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numba
 from numba.core.compiler import Compiler
 
 FLAGS: dict[str, Any] = {
-    # Threads that share a collator run side by side; kernels touch no Python object.
+    # Threads that share a collator run side by side; but for one, kernels touch no Python object.
     "nogil": True,
     # Fused multiply-add and unsigned zeros only. Not `reassoc`: sums would depend on the vector width. Not
     # `arcp`: a full smoothing window would be w*w * (1/(w*w)), which is not always 1. Not `nnan`: images may hold NaN.
@@ -64,7 +64,16 @@ def exact(function: Callable[..., Any]) -> Any:
 
 def entry(function: Callable[..., Any]) -> Any:
     """Compile `function` as a function that Python calls, cached on disk where a cache can be had."""
-    dispatcher = numba.njit(**FLAGS)(function)
+    return _entry(function, FLAGS)
+
+
+def entry_with_gil(function: Callable[..., Any]) -> Any:
+    """Compile an entry that reads Python objects, which other threads must not change meanwhile."""
+    return _entry(function, {**FLAGS, "nogil": False})
+
+
+def _entry(function: Callable[..., Any], flags: dict[str, Any]) -> Any:
+    dispatcher = numba.njit(**flags)(function)
     try:
         dispatcher._cache = _entry_cache(function)
     except Exception as error:  # no writable place, or another Numba: slower to start, never broken

@@ -37,7 +37,7 @@ class CutMixOptions:
             low, high = _range("cutmix.minmax", self.minmax)
             if not 0 <= low <= high <= 1:
                 raise ValueError(f"cutmix.minmax must be 0 <= low <= high <= 1, got {self.minmax!r}")
-            object.__setattr__(self, "minmax", (float(low), float(high)))
+            _set(self, minmax=(float(low), float(high)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class FMixOptions:
     decay: float = 3.0
 
     def __post_init__(self) -> None:
-        check_real("fmix.decay", self.decay, high=100.0)
+        _set(self, decay=check_real("fmix.decay", self.decay, high=100.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class GridMixOptions:
         check_integer("gridmix.cells", high, low=1)
         if low > high:
             raise ValueError(f"gridmix.cells must be (low, high) with low <= high, got {self.cells!r}")
-        object.__setattr__(self, "cells", (int(low), int(high)))
+        _set(self, cells=(int(low), int(high)))
         check_choice("gridmix.pattern", self.pattern, ("regular", "random"))
 
 
@@ -96,7 +96,7 @@ class AGMixOptions:
     q_max: float = 0.95
 
     def __post_init__(self) -> None:
-        check_real("agmix.q_max", self.q_max, high=1.0, below=True)
+        _set(self, q_max=check_real("agmix.q_max", self.q_max, high=1.0, below=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,21 +177,27 @@ class MiAMixConfig:
     agmix: AGMixOptions = field(default_factory=AGMixOptions)
 
     def __post_init__(self) -> None:
-        check_real("alpha", self.alpha, above=True)
-        check_integer("k_min", self.k_min, low=1)
-        check_integer("k_max", self.k_max, low=1)
+        _set(
+            self,
+            alpha=check_real("alpha", self.alpha, above=True),
+            k_min=check_integer("k_min", self.k_min, low=1),
+            k_max=check_integer("k_max", self.k_max, low=1),
+        )
         if self.k_min > self.k_max:
             raise ValueError(f"k_min must be at most k_max={self.k_max}, got {self.k_min}")
         self._check_methods()
         for name in ("p_self", "p_aug", "p_smooth"):
-            check_real(name, getattr(self, name), high=1.0)
+            _set(self, **{name: check_real(name, getattr(self, name), high=1.0)})
         check_choice("merge", self.merge, ("mul", "sum"))
         check_choice("lam_from", self.lam_from, ("merged", "orig"))
         check_choice("gauss_scale", self.gauss_scale, ("paper", "area"))
         check_choice("second_view", self.second_view, ("independent", "shared"))
-        check_real("angle_max", self.angle_max, high=180.0)
-        check_real("shear_max", self.shear_max, high=10.0)
-        check_real("smooth_max", self.smooth_max, high=1.0, above=True)
+        _set(
+            self,
+            angle_max=check_real("angle_max", self.angle_max, high=180.0),
+            shear_max=check_real("shear_max", self.shear_max, high=10.0),
+            smooth_max=check_real("smooth_max", self.smooth_max, high=1.0, above=True),
+        )
         for name, kind in _OPTIONS.items():
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
@@ -213,8 +219,7 @@ class MiAMixConfig:
             check_real("weights", weight)
         if sum(weights) == 0:
             raise ValueError(f"weights must not all be 0, got {weights!r}")
-        object.__setattr__(self, "methods", methods)
-        object.__setattr__(self, "weights", tuple(float(weight) for weight in weights))
+        _set(self, methods=methods, weights=tuple(float(weight) for weight in weights))
 
     @classmethod
     def plain(cls, method: str, **changes: Any) -> MiAMixConfig:
@@ -252,6 +257,12 @@ def check_method(name: Any) -> None:
     if name not in METHODS:
         near = difflib.get_close_matches(str(name).lower(), METHODS, n=1, cutoff=0.0)[0]
         raise ValueError(f"unknown method {name!r}, did you mean {near!r}? Methods are {', '.join(METHODS)}")
+
+
+def _set(options: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass: Python's own numbers, since a kernel is compiled for each kind."""
+    for name, value in values.items():
+        object.__setattr__(options, name, value)
 
 
 def _range(name: str, value: Any) -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
 """What a batch is: a digest of its images, labels and keys, from which its random streams are made.
 
-Images up to 16 KiB are hashed whole; larger ones on a 2-D lattice of at least 1,024 pixels with all channels. Never on
-a flat stride: on photographs with white borders that hits the same border again and again.
+Images up to 16 KiB are hashed whole; larger ones on a 2-D lattice of at least 1,024 pixels, or all, with all channels.
+Never on a flat stride: on photographs with white borders that hits the same border again and again.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from miamix_cpu.compile import entry, kernel
+from miamix_cpu.compile import entry_with_gil, kernel
 
 _LINE = 64  # bytes of a cache line
 _LOWER = np.uint64(0xFFFFFFFF)  # the half of a word that a 32-bit integer is in
@@ -42,12 +42,12 @@ class Found(NamedTuple):
     """Where arrays lie that are alike."""
 
     addresses: np.ndarray  # uint64 (N,), 0 for those that are not C-contiguous
-    strided: int  # how many those are
+    strided: int  # the number of those
 
 
 def find(arrays: list[Any]) -> Found | None:
     """Where arrays of one type, shape and dtype lie; None where not all are, or their heads can't be read."""
-    if not (_HEADS_ARE_KNOWN and isinstance(arrays[0], np.ndarray)):
+    if not (_HEADS_ARE_KNOWN and isinstance(arrays, list) and isinstance(arrays[0], np.ndarray)):
         return None
     addresses = np.empty(len(arrays), dtype=np.uint64)
     strided = read_heads(id(arrays), _HEAD, addresses)
@@ -76,7 +76,7 @@ def gather(images: list[np.ndarray] | np.ndarray, found: Found | None = None) ->
     else:
         addresses = found.addresses
         if found.strided:
-            strided = np.flatnonzero(addresses == 0)
+            addresses, strided = addresses.copy(), np.flatnonzero(addresses == 0)
             copies = [np.ascontiguousarray(images[i]) for i in strided.tolist()]
             addresses[strided] = gather(copies).addresses
     return Gathered(addresses, images[0].shape, images[0].dtype, (images, copies))
@@ -153,7 +153,7 @@ def array_at(address: np.uint64, size: int, dtype: Any) -> np.ndarray:
     return carray(_pointer(address, dtype), (size,))  # type: ignore[no-any-return]
 
 
-@entry
+@entry_with_gil
 def read_heads(objects: int, head: int, addresses: np.ndarray) -> int:
     """See whether all items of a list are arrays that are alike, and where their values lie.
 

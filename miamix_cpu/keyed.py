@@ -33,7 +33,7 @@ class Prepared:
 
     plan: MixPlan
     first: Images
-    second: Gathered  # by sample; only those of `plan.needs_second_view` are read
+    second: Gathered  # by sample; first ones stand in for those that nobody mixes in
     labels: np.ndarray
 
     @property
@@ -145,7 +145,7 @@ class KeyedMixer:
             key = self._key(parts, raw, labels, epoch)
             plan_of = partial(self._draw, key, epoch)
         else:
-            replayed.check()
+            replayed = replayed.checked()
             key = replayed.key
             plan_of = partial(_fitting, replayed)
         first, seconds = self._first(parts, raw, key)

@@ -32,7 +32,7 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     array = _stack(labels)
     if array.ndim == 1 and array.dtype.kind in "iu":
         classes = array if isinstance(labels, list) else np.array(array, dtype=np.int64)  # our own, as kernels want it
-        values = classes.tolist()  # of so few numbers Python finds the largest sooner than NumPy
+        values = classes.tolist()  # of a batch's numbers Python finds the largest sooner than NumPy
         if min(values) < 0 or max(values) >= num_classes:
             i = int(np.argmax((array < 0) | (array >= num_classes)))
             raise ValueError(f"label of sample {i} must be in [0, {num_classes - 1}], got {array[i]}")
@@ -61,16 +61,20 @@ def _stack(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
         except TypeError:
             raise TypeError(f"labels must be a sequence, got {type(labels).__name__}") from None
         if n and _INTEGERS.issuperset(map(type, labels)):
-            try:
-                return np.array(labels, dtype=np.int64)
-            except OverflowError as error:
-                raise ValueError(f"labels must be classes: {error}") from error
+            return _classes(labels)
         labels = _stack_one_by_one(labels)
     if labels.size == 0:
         raise ValueError(f"labels must not be empty, got shape {labels.shape}")
     if labels.dtype.kind not in "biuf":
         raise TypeError(f"labels must be integers or vectors of numbers, got {labels.dtype}")
     return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+
+
+def _classes(labels: Sequence[Any]) -> np.ndarray:
+    try:
+        return np.array(labels, dtype=np.int64)
+    except OverflowError as error:
+        raise ValueError(f"labels must be classes: {error}") from error
 
 
 _INTEGERS = frozenset((int, bool, np.int64, np.int32, np.uint8))  # which np.array takes fast
@@ -100,7 +104,7 @@ def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
             raise TypeError(f"label of sample {i} must be an integer class or a vector of numbers, got {label!r}")
         arrays.append(array)
     if arrays and arrays[0].ndim == 0:
-        return np.array(arrays, dtype=np.int64)  # uint64 beside int64 would be float64
+        return _classes([array.item() for array in arrays])  # uint64 beside int64 would be float64
     return np.array(arrays) if arrays else np.zeros(0)
 
 

@@ -175,10 +175,9 @@ class MiAMix:
         Raises
         ------
         TypeError, ValueError
-            Also where the plan can't be rendered (`MixPlan.check`).
+            Also where the plan can't be rendered (`MixPlan.checked`).
         """
-        plan.check()
-        return self._render(plan, check_batch(images, "images"), labels, second)
+        return self._render(plan.checked(), check_batch(images, "images"), labels, second)
 
     def _render(self, plan: MixPlan, images: np.ndarray, labels: Any, second: Any) -> MixedBatch:
         if images.shape[:3] != (len(plan), plan.height, plan.width):
@@ -233,7 +232,7 @@ def mix_views(
     Parameters
     ----------
     first, second : Gathered
-        Views by sample; only those of `plan.needs_second_view` are read of `second`.
+        Views by sample; where `plan.needs_second_view` does not name one, any image will do as the second.
     out : uint8 or float32, N * H * W * C values, C-contiguous; overwritten
     masks : float32 (N, H, W), overwritten, or None
     scale, bias : float32 (C,), from `normalisation`
@@ -274,7 +273,7 @@ def mix_views(
 def normalisation(
     view_dtype: Any, dtype: str, channels: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """scale and bias, float32 (C,) each, that turn mixed values of `view_dtype` into `dtype`.
+    """scale and bias, float32 (C,) each, that turn mixed values of `view_dtype` into `dtype`; remembered, so read only.
 
     uint8 to uint8 needs none, uint8 to float is scaled to [0, 1] and normalised; floats stay.
 

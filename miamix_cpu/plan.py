@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from os import PathLike
@@ -163,22 +164,39 @@ class MixPlan:
             plan = cls(
                 height=height,
                 width=width,
-                partner=np.ascontiguousarray(parts["partner"], dtype=np.int64),
-                layers=np.ascontiguousarray(parts["layers"], dtype=LAYER),
-                first_layer=np.ascontiguousarray(parts["first_layer"], dtype=np.int64),
-                coefficients=np.ascontiguousarray(parts["coefficients"], dtype=np.float32),
+                partner=parts["partner"],
+                layers=parts["layers"],
+                first_layer=parts["first_layer"],
+                coefficients=parts["coefficients"],
                 merge=merge,
                 lam_from=lam_from,
                 second_view=second_view,
                 key=parts["key"].tobytes() or None,
             )
-            plan.check()
+            plan = plan.checked()
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a plan that can be rendered: {error}") from error
         return plan
 
-    def check(self) -> None:
-        """Raise ValueError unless the plan can be rendered: kernels trust what they are given."""
+    def checked(self) -> MixPlan:
+        """The plan as kernels want it: they trust what they are given, and are compiled for one kind of array.
+
+        Raises
+        ------
+        ValueError
+            Unless it can be rendered.
+        """
+        plan = dataclasses.replace(
+            self,
+            partner=np.require(self.partner, np.int64, ["C", "W"]),
+            layers=np.require(self.layers, LAYER, ["C", "W"]),
+            first_layer=np.require(self.first_layer, np.int64, ["C", "W"]),
+            coefficients=np.require(self.coefficients, np.float32, ["C", "W"]),
+        )
+        plan._check()
+        return plan
+
+    def _check(self) -> None:
         n, layers = len(self.partner), self.layers
         sizes = np.diff(self.first_layer)
         rows, columns = layers["rows"].astype(np.int64), layers["columns"].astype(np.int64)

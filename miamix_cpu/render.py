@@ -50,7 +50,7 @@ def render(
     lam : float32 (N,); overwritten
     masks : float32 (N, H, W), overwritten, or (0, any, any) where they are not wanted
     scratch : float32 (3, product.padded(H, W)); changed
-    first, second : uint64 (N,), addresses of sample i's two views; the second one's is read where it is needed
+    first, second : uint64 (N,), addresses of sample i's two views; of those that nobody mixes in, any image will do
     partner, layers, first_layer, coefficients, height, width : the plan's
     multiplied : bool, merge="mul" rather than "sum"
     measured : bool, lam_from="merged" rather than "orig"
@@ -67,8 +67,7 @@ def render(
     for i in range(out.shape[0]):
         mask = masks[i] if masks.shape[0] else own
         chosen = layers[first_layer[i] : first_layer[i + 1]]
-        # Where nothing is mixed the partner may have no second view: the first one stands in, with weight 0.
-        other = second[partner[i]] if chosen.size else first[i]
+        other = second[partner[i]]
         boxed, box = single_box(chosen, height, width)
         boxed = boxed and masks.shape[0] == 0
         base = constant_part(chosen, multiplied)

@@ -26,7 +26,7 @@ def draw_plan(
     probability: float = 1.0,
     key: bytes | None = None,
 ) -> MixPlan:
-    """Draw everything random about a batch: NumPy draws the numbers, a kernel turns them into records.
+    """Draw everything random about a batch: NumPy draws the numbers, kernels make records and normals of them.
 
     Parameters
     ----------

@@ -844,3 +844,16 @@ def test_errors_arrive_from_workers_as_they_are(dataset, transform, error, words
     loader = DataLoader(dataset, 9, num_workers=1, collate_fn=MiAMixCollator(10, NO_SELF, seed=0, transform=transform))
     with pytest.raises(error, match=words):
         list(loader)
+
+
+def test_second_views_of_another_layout_are_refused():
+    """Of three by three pixels and three channels only the kind tells which axis is which."""
+    calls = []
+
+    def transform(image):
+        calls.append(image)
+        return image if len(calls) <= 4 else torch.from_numpy(image)
+
+    collate = MiAMixCollator(2, transform=transform, seed=0)
+    with pytest.raises(ValueError, match=r"second view of sample 0 is .*both must be alike"):
+        collate([(np.zeros((3, 3, 3), np.uint8), 0)] * 4)

@@ -149,6 +149,40 @@ def test_warmup_compiles_every_signature():
     assert result.stdout.split() == ["1"] * 6, result.stderr
 
 
+def test_whatever_is_given_compiles_nothing_anew():
+    """Other kinds of numbers, and arrays that are read-only, strided or of another dtype: seconds each, were it so."""
+    code = """
+import dataclasses, pickle
+import numpy as np
+from miamix_cpu import MiAMix, MiAMixCollator, MiAMixConfig, warmup
+warmup()
+from miamix_cpu import fingerprint, gather, labels, normals, render, sampling
+images = np.zeros((4, 8, 8, 3), np.uint8)
+kinds = dict(p_self=0, alpha=1, k_min=np.int8(1), k_max=np.uint8(3), p_aug=np.float32(0.5))
+mix = MiAMix(np.int16(3), MiAMixConfig(**kinds), label_smoothing=0)
+rng = np.random.default_rng(0)
+wide = np.arange(8) % 3
+frozen = wide[:4].copy()
+frozen.setflags(write=False)
+for given in ([0, 1, 2, 0], [np.uint8(1)] * 4, wide[::2], frozen, np.array([1, 2, 0, 1], ">i4"), [True] * 4, [np.uint64(2)] * 4):
+    batch = mix(images, given, rng=rng)
+    assert not np.shares_memory(batch.targets, given)
+mix.plan(np.int8(100), np.int16(8), 8, rng=rng)
+buffers = []
+data = pickle.dumps(batch.plan, 5, buffer_callback=buffers.append)
+plan = pickle.loads(data, buffers=[bytes(buffer) for buffer in buffers])
+assert not plan.partner.flags.writeable
+mix.render(plan, images[:, ::-1], frozen)
+collate = MiAMixCollator(3, MiAMixConfig(**kinds), seed=np.int64(3), return_batch=True)
+samples = [(image, label) for image, label in zip(images, frozen)]
+collate.replay(samples, dataclasses.replace(plan, partner=np.array([1, 0, 3, 2], np.int32), key=collate(samples).plan.key))
+entries = render.render, sampling.fill_plan, normals.make_normals, fingerprint.hash_lattices, gather.read_heads
+print(*(len(entry.signatures) for entry in (*entries, labels.mix_classes)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert result.stdout.split() == ["1"] * 6, result.stderr
+
+
 def test_loops_are_told_that_arrays_do_not_overlap():
     """A promise that Numba passes on to LLVM by an inner switch: were it gone, kernels would be slower, not wrong."""
     from miamix_cpu.output import merge

@@ -45,17 +45,26 @@ def test_white_borders_do_not_collide(rng):
     assert len(np.unique(hash_images(list(images)))) == 300
 
 
-@pytest.mark.parametrize("shape", [(2000, 30), (30, 2000), (129, 129), (1, 17_000)])
+@pytest.mark.parametrize(
+    "shape", [(2000, 30), (30, 2000), (129, 129), (33, 33), (31, 33), (1, 17_000), (20, 70)], ids=str
+)
 def test_the_lattice_has_at_least_1024_pixels(shape):
-    """Changing one pixel out of so many is seen as often as the lattice is dense."""
-    image = np.zeros(shape, np.uint8)
-    base = hash_images([image])[0]
-    seen = 0
-    for position in range(0, image.size, 7):
-        changed = image.copy()
-        changed.ravel()[position] = 1
-        seen += hash_images([changed])[0] != base
-    assert seen / len(range(0, image.size, 7)) > 0.8 * 1024 / image.size
+    """Or all of them, spread over the whole image. A pixel of 16 bytes fills words of its own, so none is seen by chance."""
+    image = np.zeros((*shape, 4), np.float32)
+    base, seen = hash_images([image])[0], np.zeros(shape, bool)
+    for y, x in np.ndindex(shape):
+        image[y, x, 3] = 1
+        seen[y, x] = hash_images([image])[0] != base
+        image[y, x, 3] = 0
+    assert seen.sum() >= min(1024, seen.size)
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    np.testing.assert_array_equal(
+        seen, np.isin(np.arange(shape[0]), rows)[:, None] & np.isin(np.arange(shape[1]), columns)
+    )
+    for lines, length in ((rows, shape[0]), (columns, shape[1])):
+        gaps = np.diff([*lines, length])
+        assert lines[0] == 0
+        assert gaps.max() <= gaps[0]
 
 
 def test_digits_do_not_collide():

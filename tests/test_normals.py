@@ -35,7 +35,7 @@ def words(n, uniforms):
 
 
 def test_bits_are_random(rng):
-    """Each is set in one word of two, whatever the others, the word before, and the same word of other streams are."""
+    """Each is set in one word of two, and none goes with another, with the word before, or with those of streams nearby."""
     n = 20_000
     uniforms = rng.random(2)
     nearby = [uniforms, [uniforms[0] + 2.0**-53, uniforms[1]], [uniforms[0], uniforms[1] + 2.0**-53], [0.0, 0.0]]

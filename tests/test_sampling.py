@@ -1,10 +1,12 @@
 """Stage 2 and the plan's law, by statistics with a fixed seed."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from miamix_cpu import MiAMixConfig
+from miamix_cpu import FMixOptions, MiAMixConfig, sampling
 from miamix_cpu.config import METHODS
 from miamix_cpu.plan import LAYER
 from miamix_cpu.sampling import draw_gammas, draw_plan
@@ -162,11 +164,11 @@ def test_a_schedule_changes_who_is_mixed_and_nothing_else(probability):
     np.testing.assert_array_equal(some.partner, whole.partner)
     for i in np.flatnonzero(some.mixed)[:50]:
         np.testing.assert_array_equal(some.layers_of(i), whole.layers_of(i))
-    some.check()
+    some.checked()
 
 
 def test_plans_pass_their_own_check(plan):
-    plan.check()
+    plan.checked()
 
 
 def test_agmix_draws_q_and_angles_uniformly():
@@ -205,3 +207,43 @@ def test_pairing_does_not_depend_on_what_is_drawn_for_a_sample(plan):
         others = away[(k == value) & (away > 0)]
         assert stats.kstest(others / n, "uniform").pvalue > SIGNIFICANT
         close((away[k == value] == 0).mean(), 0.1, (k == value).sum())
+
+
+def test_no_number_is_used_twice(monkeypatch):
+    """The seeds of the normals, who has how many layers, who is paired with whom, and what the layers are."""
+    uses = {}
+
+    def fill(*arguments):
+        uses["counting"], uses["pairing"], uses["layers"] = arguments[9:12]
+        return fill_plan(*arguments)
+
+    def normals(count, seeds):
+        uses["seeds"] = seeds
+        return draw_normals(count, seeds)
+
+    fill_plan, draw_normals = sampling.fill_plan, sampling.draw_normals
+    monkeypatch.setattr(sampling, "fill_plan", fill)
+    monkeypatch.setattr(sampling, "draw_normals", normals)
+    draw_plan(MiAMixConfig(), 8, 16, 16, np.random.default_rng(0))
+    assert (len(uses["seeds"]), len(uses["counting"])) == (2, 8)
+    for one, other in itertools.combinations(uses.values(), 2):
+        assert not np.shares_memory(one, other)
+    assert len(np.unique(np.concatenate(list(uses.values())))) == sum(map(len, uses.values()))
+
+
+def test_normals_differ_from_batch_to_batch():
+    config = MiAMixConfig(methods=("fmix",), weights=(1,))
+    drawn = [draw_plan(config, 2, 16, 16, np.random.default_rng(seed)).coefficients[:100] for seed in range(200)]
+    assert len(np.unique(drawn)) > 0.99 * 100 * 200
+    np.testing.assert_allclose(np.corrcoef(drawn)[np.triu_indices(200, 1)], 0, atol=0.6)
+
+
+def test_full_fields_are_filtered():
+    """Where too many harmonics count the plan holds the field, whose neighbours are alike at a decay of 1."""
+    config = MiAMixConfig(methods=("fmix",), weights=(1,), k_max=1, fmix=FMixOptions(decay=0.8))
+    plan = draw_plan(config, 20, 64, 64, np.random.default_rng(0))
+    fields = plan.layers[plan.layers["is_field"]]
+    assert len(fields) > 3
+    for layer in fields:
+        field = plan.coefficients[layer["start"] :][: 64 * 64].reshape(64, 64)
+        assert np.corrcoef(field[1:].ravel(), field[:-1].ravel())[0, 1] > 0.2
