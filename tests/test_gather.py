@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -85,3 +87,21 @@ def test_arrays_of_equal_dtypes_are_gathered():
     assert images[0].dtype == images[1].dtype
     assert find(images) is None
     assert gather(images).addresses.tolist() == [image.ctypes.data for image in images]
+
+
+def test_no_other_thread_changes_an_array_meanwhile():
+    """NumPy frees an array's lengths when it gets others: whoever reads them holds the interpreter's lock."""
+    images = [np.zeros((4, 6), np.uint8)] * 200_000
+    over = threading.Event()
+
+    def reshape():
+        while not over.is_set():
+            images[0].shape = (4, 6)
+
+    thread = threading.Thread(target=reshape)
+    thread.start()
+    try:
+        assert all(find(images) is not None for _ in range(100))
+    finally:
+        over.set()
+        thread.join()
