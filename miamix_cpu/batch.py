@@ -13,6 +13,7 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.labels import soft_targets
+from miamix_cpu.memory import empty_array
 from miamix_cpu.samples import read_columns, read_samples
 
 
@@ -137,8 +138,8 @@ class MiAMixBatch(KeyedMixer):
         shape = prepared.shape(self.memory_format)
         if view.ndim == 2 and self.memory_format == "channels_last":  # (N, H, W) comes back as it went in
             shape = (len(plan), *view.shape)
-        images = np.empty(shape, dtype=np.uint8 if dtype == "uint8" else np.float32)
-        masks = np.empty((len(plan), plan.height, plan.width), dtype=np.float32) if self.return_masks else None
+        images = empty_array(shape, np.uint8 if dtype == "uint8" else np.float32)
+        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
         lam = self._mix(prepared, images, masks, "uint8" if dtype == "uint8" else "float32")
         targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
         soft_targets(prepared.labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets)

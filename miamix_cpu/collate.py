@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.labels import soft_targets
+from miamix_cpu.memory import empty_array
 from miamix_cpu.mixer import MixedBatch, check_dtype
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.samples import Samples, read_samples
@@ -207,7 +207,7 @@ class MiAMixCollator(KeyedMixer):
         if rendered == self.dtype:
             images, out = empty_and_array(shape, getattr(torch, self.dtype))
         else:
-            images, out = empty(shape, getattr(torch, self.dtype)), self._buffer(shape)
+            images, out = empty(shape, getattr(torch, self.dtype)), empty_array(shape, np.float32)
         masks, mask_out = None, None
         if self.return_masks:
             masks, mask_out = empty_and_array((len(plan), plan.height, plan.width), torch.float32)
@@ -233,13 +233,6 @@ class MiAMixCollator(KeyedMixer):
             masks=masks,
             extras=extras,
         )
-
-    def _buffer(self, shape: tuple[int, ...]) -> np.ndarray:
-        """A float32 buffer for this thread, used again batch after batch."""
-        buffer: np.ndarray | None = getattr(self._local, "buffer", None)
-        if buffer is None or buffer.size != math.prod(shape):
-            buffer = self._local.buffer = np.empty(shape, dtype=np.float32)
-        return buffer.reshape(shape)
 
     def _limit_opencv(self) -> None:
         if self.opencv_threads is None or get_worker_info() is None or getattr(self._local, "limited", False):

@@ -14,6 +14,7 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.gather import Gathered, gather
 from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.masks.product import padded
+from miamix_cpu.memory import empty_array
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS, render
 from miamix_cpu.sampling import draw_plan
@@ -198,8 +199,8 @@ class MiAMix:
         if len(y) != len(plan):
             raise ValueError(f"labels must be one for each of {len(plan)} images, got {len(y)}")
         first = gather(images)
-        out = np.empty(images.shape, dtype=np.uint8 if dtype == "uint8" else np.float32)
-        masks = np.empty((len(plan), plan.height, plan.width), dtype=np.float32) if self.return_masks else None
+        out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
+        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
         lam = mix_views(plan, first, first if second is None else gather(others), out, masks, scale, bias)
         soft = None
         if self.targets == "soft":

@@ -15,8 +15,8 @@ from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import get_worker_info
 
 from miamix_cpu.lending import Address, Lender, lender_of, take
+from miamix_cpu.memory import LARGE, empty_array
 
-_ALIGNMENT, _LARGE = 64, 1 << 22  # bytes, as torch aligns memory and as NumPy asks for huge pages
 _SMALL = 1 << 16  # bytes; to open and map a file takes as long as to copy these, to hand one over several times that
 
 
@@ -107,7 +107,9 @@ def _allocate(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor,
     """An ordinary tensor, and what it has to be to travel."""
     size = math.prod(shape) * dtype.itemsize
     if get_worker_info() is None:
-        return _in_huge_pages(shape, dtype, size) if size >= _LARGE else torch.empty(shape, dtype=dtype), None
+        if size < LARGE:
+            return torch.empty(shape, dtype=dtype), None
+        return torch.from_numpy(empty_array((size,), np.uint8)).view(dtype).view(shape), None
     if size < _SMALL:
         return torch.empty(shape, dtype=dtype), _InMessage if size else None
     lender = _lender()
@@ -127,10 +129,3 @@ def from_array(array: np.ndarray) -> torch.Tensor:
     """`array` as a tensor; it shares its memory except in a worker, from which it travels."""
     tensor = torch.from_numpy(array)
     return tensor if get_worker_info() is None else empty(tuple(tensor.shape), tensor.dtype).copy_(tensor)
-
-
-def _in_huge_pages(shape: tuple[int, ...], dtype: torch.dtype, size: int) -> torch.Tensor:
-    """NumPy asks for huge pages, torch does not: fresh memory by the megabyte is had in a quarter of the time."""
-    block = np.empty(size + _ALIGNMENT, dtype=np.uint8)
-    start = -block.ctypes.data % _ALIGNMENT
-    return torch.from_numpy(block[start : start + size]).view(dtype).view(shape)
