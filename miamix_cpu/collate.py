@@ -211,14 +211,15 @@ class MiAMixCollator(KeyedMixer):
         masks, mask_out = None, None
         if self.return_masks:
             masks, mask_out = empty_and_array((len(plan), plan.height, plan.width), torch.float32)
+        targets: Any = None
+        if self.targets == "soft":  # before mixing, which leaves nothing of torch's code in a cache
+            targets, target_out = empty_and_array((len(plan), self.num_classes), torch.float32)
         lam = self._mix(prepared, out, mask_out, rendered)
         if rendered != self.dtype:
             images.copy_(torch.from_numpy(out))
         if self.memory_format == "channels_last":
             images = channels_first_view(images)
         if self.targets == "soft":
-            targets: Any
-            targets, target_out = empty_and_array((len(plan), self.num_classes), torch.float32)
             soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, target_out)
         else:
             targets = tuple(from_array(part) for part in (labels.copy(), labels[plan.partner], lam))

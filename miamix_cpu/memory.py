@@ -29,7 +29,7 @@ def empty_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     block = _taken(size)
     start = -block.ctypes.data % _ALIGNMENT
     # Of a buffer, since what views a view of an array refers to that array alone.
-    array = np.frombuffer(memoryview(block), np.uint8, size, start)
+    array = np.frombuffer(block.data, np.uint8, size, start)
     weakref.finalize(array, _idle.append, block).atexit = False
     shaped: np.ndarray = array.view(dtype).reshape(shape)
     return shaped
