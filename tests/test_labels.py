@@ -51,3 +51,9 @@ def test_vectors_of_any_kind(labels):
 def test_bad_labels_are_named(labels, error, words):
     with pytest.raises(error, match=words):
         read_labels(labels, 2)
+
+
+def test_a_class_beyond_int64_is_refused_as_it_is():
+    for labels in ([0, np.uint64(2**64 - 1)], [0, 2**64 - 1]):
+        with pytest.raises(ValueError, match=r"labels must be classes: .*too large"):
+            read_labels(labels, 10)

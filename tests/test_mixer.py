@@ -308,13 +308,12 @@ def test_a_plan_for_other_images_is_refused(rng):
 
 def test_few_signatures_are_compiled():
     """Whatever came in, the entries were compiled once, not for every dtype and memory layout."""
-    from miamix_cpu.fingerprint import hash_lattices
-    from miamix_cpu.masks import draw_layers
-    from miamix_cpu.render import render
+    from miamix_cpu import fingerprint, gather, labels, normals, render, sampling
 
-    assert len(render.signatures) <= 1
-    assert len(draw_layers.signatures) <= 1
-    assert len(hash_lattices.signatures) <= 1
+    MiAMix(2)(np.zeros((2, 4, 4, 3), np.uint8), [0, 1], rng=np.random.default_rng(0))
+    fingerprint.hash_images([np.zeros((4, 4), np.uint8)])
+    entries = render.render, sampling.fill_plan, normals.make_normals, labels.mix_classes, gather.read_heads
+    assert [len(entry.signatures) for entry in (*entries, fingerprint.hash_lattices)] == [1] * 6
 
 
 @pytest.mark.parametrize("merge", ["mul", "sum"])
