@@ -23,15 +23,16 @@ def cases(size: int) -> dict[str, Callable[[], Any]]:
     from miamix_cpu import MiAMix, MiAMixConfig
     from miamix_cpu.config import METHODS
     from miamix_cpu.masks import GENERATORS, fill_hole, smooth
+    from miamix_cpu.masks.augment import make_room
     from miamix_cpu.masks.fmix import make_tables
     from miamix_cpu.masks.product import padded
 
     @njit(nogil=True)
-    def fill_all(hole: Any, layers: Any, coefficients: Any, tables: Any, spare: Any) -> None:
+    def fill_all(hole: Any, layers: Any, coefficients: Any, tables: Any, room: Any, spare: Any) -> None:
         for j in range(layers.size):
             fill_hole(hole, layers[j], coefficients, tables, spare)
             if layers[j]["window"] > 0:
-                smooth(hole, layers[j]["window"])
+                smooth(hole, layers[j]["window"], room)
 
     @njit(nogil=True)
     def fill_constant(hole: Any, times: int) -> None:
@@ -48,8 +49,8 @@ def cases(size: int) -> dict[str, Callable[[], Any]]:
             config = MiAMixConfig(methods=(method,), weights=(1,), k_max=1, **augmentation)
             plan = MiAMix(1, config).plan(MASKS, size, size, rng=np.random.default_rng(0))
             most = int(max(plan.layers["columns"].max(), plan.layers["rows"].max()))
-            tables = make_tables(size, size, most)
-            found[method + name] = partial(fill_all, hole, plan.layers, plan.coefficients, tables, spare)
+            tables, room = make_tables(size, size, most), make_room(size, size)
+            found[method + name] = partial(fill_all, hole, plan.layers, plan.coefficients, tables, room, spare)
             found[method + name]()
             if not (np.isfinite(hole).all() and 0 <= hole.min() <= hole.max() <= 1):
                 raise ValueError(f"{method}{name}: values from {hole.min()} to {hole.max()}")

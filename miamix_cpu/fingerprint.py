@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from miamix_cpu.compile import entry, kernel
+from miamix_cpu.compile import allocating, entry, kernel
 from miamix_cpu.gather import Gathered, array_at, gather, prefetch
 
 _WHOLE_UP_TO = 1 << 14
@@ -130,7 +130,7 @@ def word_at(address: np.uint64, start: int, size: int) -> np.uint64:
     return word
 
 
-@kernel
+@allocating
 def hash_words(words: np.ndarray, seed: np.uint64) -> np.uint64:
     """Running hashes side by side, then folded into one; every bit of every word counts.
 

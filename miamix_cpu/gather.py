@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from miamix_cpu.compile import entry_with_gil, kernel
+from miamix_cpu.compile import allocating, entry_with_gil, kernel
 
 _LINE = 64  # bytes of a cache line
 _LOWER = np.uint64(0xFFFFFFFF)  # the half of a word that a 32-bit integer is in
@@ -147,7 +147,7 @@ def prefetch(address: np.uint64, size: int) -> None:
         _prefetch(address + np.uint64(byte))
 
 
-@kernel
+@allocating
 def array_at(address: np.uint64, size: int, dtype: Any) -> np.ndarray:
     """The `size` values of `dtype`, a NumPy scalar type, that lie at `address`, as a flat array."""
     return carray(_pointer(address, dtype), (size,))  # type: ignore[no-any-return]

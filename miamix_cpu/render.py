@@ -10,6 +10,7 @@ from miamix_cpu.compile import entry, inlined, kernel
 from miamix_cpu.config import MIXUP
 from miamix_cpu.gather import array_at
 from miamix_cpu.masks import constant_part, fill_hole, most_harmonics, single_box, smooth
+from miamix_cpu.masks.augment import make_room
 from miamix_cpu.masks.fmix import make_tables
 from miamix_cpu.output import STEPS, blend, blend_box, fill_rows, merge, steps_of, steps_of_box, to_weights
 
@@ -57,7 +58,7 @@ def render(
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     scale, bias : float32 (C,), applied to the mixed values unless bytes become bytes
     """
-    tables = make_tables(height, width, most_harmonics(layers))
+    tables, sums = make_tables(height, width, most_harmonics(layers)), make_room(height, width)
     shape, pixels, spare = (height, width), height * width, scratch[2]
     own, hole = scratch[0, :pixels].reshape(shape), scratch[1, :pixels].reshape(shape)
     tile = np.empty(max(1, min(height, _BLOCK // width)) * width, np.float32)
@@ -73,7 +74,7 @@ def render(
         base = constant_part(chosen, multiplied)
         holes = 0
         if not boxed:
-            holes = draw_holes(mask, hole, chosen, coefficients, tables, spare, base, multiplied)
+            holes = draw_holes(mask, hole, chosen, coefficients, tables, sums, spare, base, multiplied)
         if boxed and kind == BYTES_TO_BYTES and (alike or taken_apart):
             values = pixels * scale.size
             f, s = array_at(first[i], values, np.uint8), array_at(other, values, np.uint8)
@@ -110,6 +111,7 @@ def draw_holes(
     layers: np.ndarray,
     coefficients: np.ndarray,
     tables: Any,
+    sums: Any,
     spare: np.ndarray,
     base: float,
     multiplied: bool,
@@ -122,6 +124,7 @@ def draw_holes(
     layers : `plan.LAYER` (k,)
     coefficients : float32 (m,), the plan's
     tables : fmix.make_tables(...)
+    sums : augment.make_room(...); changed
     spare : float32 (product.padded(H, W),); changed
     base : float, constant_part(layers, multiplied)
     multiplied : bool, merge="mul" rather than "sum"
@@ -136,7 +139,7 @@ def draw_holes(
         into = mask if holes == 0 else hole
         fill_hole(into, layer, coefficients, tables, spare)
         if layer["window"] > 0:
-            smooth(into, layer["window"])
+            smooth(into, layer["window"], sums)
         holes += 1
     return holes  # type: ignore[return-value]
 

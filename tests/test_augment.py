@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miamix_cpu.masks.augment import mirror, smooth
+from miamix_cpu.masks.augment import make_room, mirror, smooth
 from miamix_cpu.masks.cutmix import fill_cutmix
 from miamix_cpu.masks.gridmix import fill_gridmix
 from tests import naive
@@ -28,7 +28,7 @@ def test_smooth(run, size, window, rng):
     """Windows several times as large as the image are among them."""
     hole = (rng.random(size) < 0.4).astype(np.float32)
     expected = naive.smooth(hole, window)
-    run(smooth)(hole, window)
+    run(smooth)(hole, window, make_room(*size))
     np.testing.assert_allclose(hole, expected, atol=1e-6)
 
 
@@ -37,7 +37,7 @@ def test_smooth(run, size, window, rng):
 def test_smooth_is_opencvs_blur_with_mirrored_borders(size, window, rng):
     hole = (rng.random(size) < 0.4).astype(np.float32)
     expected = cv2.blur(hole.astype(np.float64), (window, window), borderType=cv2.BORDER_REFLECT)
-    smooth(hole, window)
+    smooth(hole, window, make_room(*size))
     np.testing.assert_allclose(hole, expected, atol=1e-6)
 
 
@@ -46,7 +46,7 @@ def test_smoothing_keeps_the_mean_and_what_is_full(height, width, radius, seed):
     hole = (np.random.default_rng(seed).random((height, width)) < 0.5).astype(np.float32)
     mean, full, none = hole.mean(dtype=np.float64), np.ones_like(hole), np.zeros_like(hole)
     for picture in (hole, full, none):
-        smooth(picture, 2 * radius + 1)
+        smooth(picture, 2 * radius + 1, make_room(height, width))
     assert hole.mean(dtype=np.float64) == pytest.approx(mean, abs=1e-6)
     assert (full == 1).all()
     assert (none == 0).all()

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import exact, kernel
+from miamix_cpu.compile import exact, inlined, kernel
+from miamix_cpu.masks.running import LANES, ROWS, add_up
 
 #: Its square fits 16 bits, signed.
 LARGEST_WINDOW = 181
-
-_BLOCK = 4096  # values in a block of padded rows
 
 
 @exact
@@ -41,46 +40,52 @@ def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int
         layer["window"] = 3 + 2 * math.floor(uniform[4] * choices)
 
 
+@inlined
+def make_room(height: int, width: int) -> Any:
+    """Room for `smooth`, made once a batch: sums down the columns, and running sums of some rows.
+
+    Parameters
+    ----------
+    height, width : int, pixels
+
+    Returns
+    -------
+    two arrays, int16 (H or more, W or more) and (ROWS, W and more)
+    """
+    sums = np.empty((-(-height // ROWS) * ROWS, -(-width // LANES) * LANES), np.int16)
+    return sums, np.empty((ROWS, width + LARGEST_WINDOW + LANES), np.int16)
+
+
 @kernel
-def smooth(hole: np.ndarray, window: int) -> None:
+def smooth(hole: np.ndarray, window: int, room: Any) -> None:
     """Replace a binary `hole` by its mean over a square window, borders mirrored (edge pixel repeated).
 
     Sums of whole numbers, scaled once, so the mean is kept exactly: every pixel is counted window^2 times. Down the
-    columns sums slide, a row at a time. Along the rows, where sliding would be one value after the other, they double:
-    O(H * W * log window), but 32 values an instruction.
+    columns sums slide, a row at a time; along a row they are differences of its running sum. O(H * W), whatever the
+    window.
 
     Parameters
     ----------
     hole : float32 (H, W), C-contiguous, of 0 and 1; overwritten with values in [0, 1]
     window : int, odd, pixels, at most LARGEST_WINDOW; may be larger than the image
+    room : make_room(H, W); changed
     """
     rows, columns = hole.shape
     radius = window // 2
-    stride = columns + 2 * radius
-    sums = np.empty((rows, stride), np.int16)
-    first = sums[0, radius : radius + columns]
+    sums, running = room
+    first = sums[0, :columns]
     first[:] = 0
     for y in range(-radius, radius + 1):
         add_row(first, hole[mirror(y, rows)])
     for y in range(1, rows):
-        before, now = sums[y - 1, radius : radius + columns], sums[y, radius : radius + columns]
-        slide_row(now, before, hole[mirror(y + radius, rows)], hole[mirror(y - radius - 1, rows)])
-    for y in range(rows):
-        mirror_ends(sums[y], radius)
-    # A block of rows at a time, small enough to stay in the first cache; what a sum takes from the next row lands in
-    # the padding. The reciprocal is rounded up and capped, so that a full window is exactly 1.
+        slide_row(sums[y], sums[y - 1], hole[mirror(y + radius, rows)], hole[mirror(y - radius - 1, rows)])
+    # The reciprocal is rounded up and capped, so that a full window is exactly 1.
     share = np.nextafter(np.float32(1.0) / np.float32(window * window), np.float32(2.0))
-    most = max(1, min(rows, _BLOCK // stride))
-    totals, spare = np.empty(most * stride, np.int16), np.empty(most * stride, np.int16)
-    flat = sums.reshape(sums.size)
-    for top in range(0, rows, most):
-        count = min(most, rows - top)
-        used = count * stride
-        sum_windows(totals[:used], flat[top * stride : top * stride + used], spare[:used], window)
-        for y in range(count):
-            row, total = hole[top + y], totals[y * stride : y * stride + columns]
-            for x in range(columns):
-                row[x] = min(np.float32(1.0), np.float32(total[x]) * share)
+    for top in range(0, rows, ROWS):
+        add_up(running, radius + 1, sums, top)
+        for y in range(top, min(rows, top + ROWS)):
+            mirror_ends(running[y - top], radius, columns)
+            mean_row(hole[y], running[y - top, :columns], running[y - top, window : window + columns], share)
 
 
 @kernel
@@ -102,57 +107,44 @@ def slide_row(sums: np.ndarray, before: np.ndarray, entering: np.ndarray, leavin
 
     Parameters
     ----------
-    sums, before : int16 (W,), the former overwritten
+    sums, before : int16 (at least W,), the former overwritten
     entering, leaving : float32 (W,), of 0 and 1
     """
-    for x in range(sums.size):
+    for x in range(entering.size):
         sums[x] = before[x] + np.int32(entering[x] - leaving[x])
 
 
 @kernel
-def mirror_ends(padded: np.ndarray, radius: int) -> None:
-    """Fill `radius` values at both ends with the mirror image of what lies between.
+def mirror_ends(running: np.ndarray, radius: int, n: int) -> None:
+    """Go on with a running sum beyond both ends of its row, where that is mirrored.
+
+    `running[radius + i]` is the sum of the row's first i values. A mirrored row is even about its ends, so its running
+    sum is odd about 0, and about n but for its value there.
 
     Parameters
     ----------
-    padded : int16 (W + 2 * radius,); changed
-    radius : int
+    running : int16 (at least n + 2 * radius + 1,), known for i from 1 to n; the others overwritten
+    radius, n : int
     """
-    n = padded.size - 2 * radius
-    for i in range(radius):
-        padded[radius - 1 - i] = padded[radius + mirror(i, n)]
-        padded[radius + n + i] = padded[radius + mirror(n - 1 - i, n)]
+    running[radius] = 0
+    whole = running[radius + n]
+    for i in range(1, radius + 1):
+        running[radius - i] = -running[radius + i]
+        running[radius + n + i] = 2 * whole - running[radius + n - i]
 
 
 @kernel
-def sum_windows(totals: np.ndarray, values: np.ndarray, spare: np.ndarray, window: int) -> None:
-    """totals[x] = values[x] + .. + values[x + window - 1], by sums of 1, 2, 4, .. values; the last few are partial.
+def mean_row(means: np.ndarray, before: np.ndarray, after: np.ndarray, share: float) -> None:
+    """The mean over each window of a row, capped at 1.
 
     Parameters
     ----------
-    totals : int16 (n,); overwritten
-    values, spare : int16 (n,); changed
-    window : int, at least 1, at most n
+    means : float32 (W,); overwritten
+    before, after : int16 (W,), running sums at both ends of each window
+    share : float32, 1 / pixels of a window
     """
-    n = values.size
-    totals[:] = 0
-    offset, power = 0, 1
-    while True:
-        if window & power:
-            out, part = totals[: n - offset], values[offset:]
-            for x in range(out.size):
-                out[x] += part[x]
-            offset += power
-        if offset == window:
-            return
-        # Into the other buffer: where input and output overlap LLVM falls back to one value at a time.
-        here, ahead, doubled = values[:n], values[power:], spare[:n]
-        for x in range(ahead.size):
-            doubled[x] = here[x] + ahead[x]
-        for x in range(ahead.size, n):
-            doubled[x] = here[x]
-        values, spare = spare, values
-        power *= 2
+    for x in range(means.size):
+        means[x] = min(np.float32(1.0), np.float32(np.int16(after[x] - before[x])) * share)
 
 
 @kernel

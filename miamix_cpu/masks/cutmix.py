@@ -94,5 +94,6 @@ def fill_cutmix(
         v = np.float32(v)
         row = hole[y]
         for x in range(columns):
-            inside = (abs(u + x * step_u) < half_u) & (abs(v + x * step_v) < half_v)
+            at = np.float32(np.int32(x))
+            inside = (abs(u + at * step_u) < half_u) & (abs(v + at * step_v) < half_v)
             row[x] = np.float32(inside)

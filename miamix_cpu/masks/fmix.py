@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import exact, inlined, kernel
+from miamix_cpu.compile import allocating, exact, inlined, kernel
 from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
 from miamix_cpu.masks.threshold import choose_largest
 
@@ -116,7 +116,7 @@ def make_tables(height: int, width: int, most: int) -> Any:
     return table_y, table_x
 
 
-@kernel
+@allocating
 def fill_waves(waves: np.ndarray, n: int) -> None:
     """Cosine and sine of 2 pi k j / n in rows 2 k and 2 k + 1, from n exact angles.
 
@@ -215,7 +215,7 @@ def scale_noise(
             scaled[at + 1] = noise[at + 1] * np.float32(amplitude)
 
 
-@kernel
+@allocating
 def synthesise(
     field: np.ndarray, block: np.ndarray, height: int, width: int, rows: int, columns: int, tables: Any
 ) -> None:

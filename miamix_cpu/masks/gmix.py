@@ -67,10 +67,12 @@ def fill_gaussian(hole: np.ndarray, cy: float, cx: float, sigma_v: float, sigma_
         hole[:] = 0.0
         return
     cosine, sine = math.cos(angle), math.sin(angle)
-    # 1/2 S^-1 in pixels, built from the angle and the two axes: no difference of near-equal numbers as |q| -> 1.
-    yy = 0.5 * (sine * sine / sigma_u**2 + cosine * cosine / sigma_v**2) / rows**2
-    xx = 0.5 * (cosine * cosine / sigma_u**2 + sine * sine / sigma_v**2) / columns**2
-    xy = sine * cosine * (1 / sigma_u**2 - 1 / sigma_v**2) / (rows * columns)
+    # 1/2 S^-1 in pixels, built from the angle and the two axes: no difference of near-equal numbers as |q| -> 1. As a
+    # power of 2.
+    half = 0.5 / math.log(2.0)
+    yy = half * (sine * sine / sigma_u**2 + cosine * cosine / sigma_v**2) / rows**2
+    xx = half * (cosine * cosine / sigma_u**2 + sine * sine / sigma_v**2) / columns**2
+    xy = 2 * half * sine * cosine * (1 / sigma_u**2 - 1 / sigma_v**2) / (rows * columns)
     x0 = np.float32(0.5 - cx * columns)
     for y in range(rows):
         dy = y + 0.5 - cy * rows
@@ -80,25 +82,26 @@ def fill_gaussian(hole: np.ndarray, cy: float, cx: float, sigma_v: float, sigma_
         curve = np.float32(xx)
         row = hole[y]
         for x in range(columns):
-            d = np.float32(x) + shift
-            row[x] = exp_minus(curve * d * d + rest)
+            d = np.float32(np.int32(x)) + shift  # an int64 takes several instructions
+            row[x] = power_of_half(curve * d * d + rest)
 
 
 @kernel
-def exp_minus(z: np.float32) -> np.float32:
-    """exp(-z) for z >= 0 in float32, to within 2e-7; a polynomial, so that loops vectorise.
+def power_of_half(z: np.float32) -> np.float32:
+    """2^-z for z >= 0 in float32, to within 2e-7; a polynomial, so that loops vectorise.
 
-    exp(-z) = 2^n 2^f with n integer and |f| <= 1/2: 2^f by its Taylor series, 2^n by its bits. z is cut at 80, where
-    exp(-z) is 1e-35.
+    -z = n + f with n whole and |f| <= 1/2; 2^f by its Taylor series. Adding 1.5 * 2^23 leaves n in the sum's last bits,
+    from where it is added to the exponent. z is cut at 116, where 2^-z is 1e-35.
     """
-    t = min(z, np.float32(80.0)) * np.float32(-1.4426950408889634)
-    n = np.floor(t + np.float32(0.5))
-    f = t - n
+    t = max(-z, np.float32(-116.0))
+    raised = np.float32(t + np.float32(12582912.0))
+    f = t - (raised - np.float32(12582912.0))
     p = np.float32(1.5403530393381609e-4)
     p = p * f + np.float32(1.3333558146428443e-3)
     p = p * f + np.float32(9.618129107628477e-3)
     p = p * f + np.float32(5.550410866482158e-2)
     p = p * f + np.float32(2.402265069591007e-1)
     p = p * f + np.float32(6.931471805599453e-1)
-    p = p * f + np.float32(1.0)
-    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)  # type: ignore[no-any-return]
+    p = np.float32(p * f + np.float32(1.0))
+    n = np.int32(raised.view(np.int32) << np.int32(23))
+    return np.int32(p.view(np.int32) + n).view(np.float32)  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import exact, kernel
+from miamix_cpu.compile import allocating, exact, kernel
 from miamix_cpu.masks.threshold import choose_largest
 
 
@@ -37,7 +37,7 @@ def draw_gridmix(layer: Any, uniform: np.ndarray, options: Any) -> None:
         layer["height"] = layer["width"] = math.sqrt(layer["ratio"])
 
 
-@kernel
+@allocating
 def fill_gridmix(
     hole: np.ndarray,
     cells: int,
@@ -113,5 +113,6 @@ def fill_row(row: np.ndarray, u: float, v: float, step_u: float, step_v: float, 
     """
     edge = np.float32(side)
     for x in range(row.size):
-        a, b = u + np.float32(x) * step_u, v + np.float32(x) * step_v
+        at = np.float32(np.int32(x))
+        a, b = u + at * step_u, v + at * step_v
         row[x] = np.float32((a - np.floor(a) < edge) & (b - np.floor(b) < edge))

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from miamix_cpu.compile import inlined, kernel
+from miamix_cpu.compile import allocating, inlined, kernel
 from miamix_cpu.masks.product import LANES
 
 _FEW = 8  # values that are sorted out one by one
@@ -18,7 +18,7 @@ _STEPS = 13, 17  # whichever the sample's columns shift by more from row to row
 _SLACK = 16  # values of the sample; smooth fields are off by fewer in all but one of a hundred
 
 
-@kernel
+@allocating
 def choose_largest(chosen: np.ndarray, values: np.ndarray, columns: int, count: int) -> None:
     """Set `chosen` to 1 at the `count` largest of `values`, ties by index, and to 0 elsewhere.
 
