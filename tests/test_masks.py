@@ -250,12 +250,12 @@ def test_values_between(size, rng):
     for low, high in ((-1, 2), (-np.inf, 0), (0, np.inf), (-np.inf, np.inf), (9, 10), (2, 2)):
         expected = values[(values > low) & (values <= high)]
         room = np.full(size, np.nan, np.float32)
-        found = collect(room, values, np.float32(low), np.float32(high))
+        found, above = collect(room, values, np.float32(low), np.float32(high))
         np.testing.assert_array_equal(room[:found], expected)
-        assert found == expected.size
+        assert (found, above) == (expected.size, np.sum(values > high))
         assert np.isnan(room[found:]).all()
         if expected.size:
-            assert collect(room[: expected.size - 1], values, np.float32(low), np.float32(high)) == 0
+            assert collect(room[: expected.size - 1], values, np.float32(low), np.float32(high))[0] == 0
 
 
 @pytest.mark.parametrize("values", [np.zeros(40), np.zeros(80, np.float32)[::2]], ids=["float64", "strided"])

@@ -235,7 +235,7 @@ def synthesise(
     most_y, waves = rows // 2, 2 * columns
     c = block[: columns * rows * 2].reshape((columns, rows, 2))
     # By ky, cosine and sine; by kx, the real part and the imaginary one, negative.
-    folded = np.empty((2 * most_y + 2, max(waves, LANES)), np.float32)
+    folded = np.zeros((2 * most_y + 2, max(waves, LANES)), np.float32)
     for kx in range(columns):
         folded[0, 2 * kx], folded[0, 2 * kx + 1] = c[kx, most_y, 0], -c[kx, most_y, 1]
         folded[1, 2 * kx], folded[1, 2 * kx + 1] = 0.0, 0.0

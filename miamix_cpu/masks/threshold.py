@@ -77,7 +77,7 @@ def find_threshold(values: np.ndarray, columns: int, count: int) -> Any:
             # At least so many exceed `least`; only the first guess depends on it.
             most = narrow(sample, rank - _SLACK, least, high, min(sample.size, rank + _SLACK), 0)[1]
         room = np.empty(values.size // 4, np.float32)
-        inside, above = collect(room, values, least, most), count_above(values, most)
+        inside, above = collect(room, values, least, most)
         if above < count <= above + inside:
             part, wanted, low, high, above_low = room[:inside], count - above, least, most, inside
     low, high, above_low, above_high = narrow(part, wanted, low, high, above_low, above_high)
@@ -85,7 +85,7 @@ def find_threshold(values: np.ndarray, columns: int, count: int) -> Any:
     if above_low - above_high > _FEW:
         return high, wanted, above_low - above_high  # nothing lies between: all that are left equal high
     room = np.empty(_FEW, np.float32)
-    few = room[: collect(room, part, low, high)]
+    few = room[: collect(room, part, low, high)[0]]
     for rank in range(wanted):  # selection: the rank-th largest to the front
         best = rank
         for p in range(rank + 1, few.size):
@@ -175,8 +175,8 @@ def count_above(values: np.ndarray, threshold: float) -> Any:
 
 
 @kernel
-def collect(room: np.ndarray, values: np.ndarray, low: float, high: float) -> int:
-    """Gather the values in (low, high]; return how many there are, 0 where `room` is too short.
+def collect(room: np.ndarray, values: np.ndarray, low: float, high: float) -> Any:
+    """Gather the values in (low, high]; return how many there are, 0 where `room` is too short, and how many exceed high.
 
     Parameters
     ----------
@@ -184,22 +184,25 @@ def collect(room: np.ndarray, values: np.ndarray, low: float, high: float) -> in
     values : float32 (n,)
     low, high : float32
     """
-    found, whole = 0, values.size - values.size % LANES
+    found, above, whole = 0, 0, values.size - values.size % LANES
     for start in range(0, whole, LANES):
-        bits = _bits_above(values, start, low) ^ _bits_above(values, start, high)
+        beyond = _bits_above(values, start, high)
+        bits = _bits_above(values, start, low) ^ beyond
+        above += _how_many(beyond)
         while bits != 0:
             if found == room.size:
-                return 0
+                return 0, 0
             room[found] = values[start + _lowest(bits)]
             found += 1
             bits &= bits - 1
     for p in range(whole, values.size):
+        above += values[p] > high
         if low < values[p] <= high:
             if found == room.size:
-                return 0
+                return 0, 0
             room[found] = values[p]
             found += 1
-    return found
+    return found, above
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -230,5 +233,15 @@ def _lowest(typing_context: Any, bits: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _how_many(typing_context: Any, bits: Any) -> Any:
+    """How many bits are set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
 
     return types.int64(types.int64), codegen
