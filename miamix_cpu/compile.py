@@ -80,14 +80,16 @@ class _Tuned(Compiler):  # type: ignore[misc]
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` as a building block of an entry. What it writes to must not overlap another argument.
 
-    It makes no arrays, so none of those that it is given has to be counted while it looks at parts of it.
+    It makes no arrays, so none of those that it is given has to be counted while it looks at parts of it. It must not
+    return one either, not even in a tuple: memory would be freed that is still in use.
     """
     return numba.njit(**FLAGS, pipeline_class=_Tuned, _nrt=False)(function)
 
 
 def allocating(function: Callable[..., Any]) -> Any:
     """Compile `function` as a `kernel` that makes arrays for itself."""
-    return numba.njit(**FLAGS, pipeline_class=_Tuned, _nrt=True)(function)  # said, or it is its caller's
+    # Left unsaid, it would be as in the kernel that calls it first.
+    return numba.njit(**FLAGS, pipeline_class=_Tuned, _nrt=True)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

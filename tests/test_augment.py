@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core.errors import TypingError
 
 from miamix_cpu.masks.augment import make_room, mirror, smooth
 from miamix_cpu.masks.cutmix import fill_cutmix
 from miamix_cpu.masks.gridmix import fill_gridmix
+from miamix_cpu.masks.running import add_up
 from tests import naive
 
 BOTH = pytest.mark.parametrize("run", [lambda f: f.py_func, lambda f: f], ids=["python", "compiled"])
@@ -32,8 +34,27 @@ def test_smooth(run, size, window, rng):
     np.testing.assert_allclose(hole, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("top", [0, 4])
+@pytest.mark.parametrize("n", [8, 16, 40])
+def test_running_sums_wrap(n, top, rng):
+    values = rng.integers(-(2**15), 2**15, (8, n)).astype(np.int16)
+    out = np.full((4, n + 5), 7, np.int16)
+    add_up(out, 3, values, top)
+    np.testing.assert_array_equal(out[:, 3 : n + 3], np.cumsum(values[top : top + 4], axis=1, dtype=np.int16))
+    assert (out[:, :3] == 7).all()
+    assert (out[:, n + 3 :] == 7).all()
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((4, 8), np.int32), np.zeros((4, 16), np.int16)[:, :8]], ids=["int32", "strided"]
+)
+def test_rows_that_vectors_could_not_be_read_from(values):
+    with pytest.raises(TypingError):
+        add_up(np.zeros((4, 8), np.int16), 0, values, 0)
+
+
 @pytest.mark.parametrize("window", [3, 7, 31, 181])
-@pytest.mark.parametrize("size", [(64, 64), (16, 256), (33, 70)])
+@pytest.mark.parametrize("size", [(64, 64), (16, 256), (33, 70), (16, 600)])
 def test_smooth_is_opencvs_blur_with_mirrored_borders(size, window, rng):
     hole = (rng.random(size) < 0.4).astype(np.float32)
     expected = cv2.blur(hole.astype(np.float64), (window, window), borderType=cv2.BORDER_REFLECT)

@@ -192,6 +192,17 @@ def test_loops_are_told_that_arrays_do_not_overlap():
         assert "vector.memcheck" not in text
 
 
+def test_kernels_use_wide_vectors_and_count_no_references():
+    """Inner switches of Numba's likewise."""
+    from miamix_cpu.masks.augment import make_room, smooth
+
+    smooth(np.ones((3, 3), np.float32), 3, make_room(3, 3))
+    for text in smooth.inspect_llvm().values():
+        assert '"prefer-vector-width"="512"' in text
+        assert "NRT_incref" not in text
+        assert "NRT_decref" not in text
+
+
 def test_kernels_are_compiled_once():
     """But for what handles several dtypes; a literal among the arguments, say, would double a large one unseen."""
     code = (

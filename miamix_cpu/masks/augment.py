@@ -50,10 +50,11 @@ def make_room(height: int, width: int) -> Any:
 
     Returns
     -------
-    two arrays, int16 (H or more, W or more) and (ROWS, W and more)
+    two arrays, int16
+        (H in whole ROWS, W in whole LANES), and (ROWS, W and the largest window). What is not used is undefined.
     """
     sums = np.empty((-(-height // ROWS) * ROWS, -(-width // LANES) * LANES), np.int16)
-    return sums, np.empty((ROWS, width + LARGEST_WINDOW + LANES), np.int16)
+    return sums, np.empty((ROWS, width + LARGEST_WINDOW), np.int16)
 
 
 @kernel

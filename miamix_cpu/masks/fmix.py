@@ -234,11 +234,11 @@ def synthesise(
     table_y, table_x = tables
     most_y, waves = rows // 2, 2 * columns
     c = block[: columns * rows * 2].reshape((columns, rows, 2))
-    # By ky, cosine and sine; by kx, the real part and the imaginary one, negative.
+    # By ky, cosine and sine; by kx, the real part and the imaginary one, negative. Zeros, for the padding is multiplied
+    # too, and denormal numbers that happen to lie there are slow.
     folded = np.zeros((2 * most_y + 2, max(waves, LANES)), np.float32)
     for kx in range(columns):
         folded[0, 2 * kx], folded[0, 2 * kx + 1] = c[kx, most_y, 0], -c[kx, most_y, 1]
-        folded[1, 2 * kx], folded[1, 2 * kx + 1] = 0.0, 0.0
         for ky in range(1, most_y + 1):
             up, down = c[kx, most_y + ky], c[kx, most_y - ky]
             folded[2 * ky, 2 * kx], folded[2 * ky, 2 * kx + 1] = up[0] + down[0], -(up[1] + down[1])

@@ -104,4 +104,4 @@ def power_of_half(z: np.float32) -> np.float32:
     p = p * f + np.float32(6.931471805599453e-1)
     p = np.float32(p * f + np.float32(1.0))
     n = np.int32(raised.view(np.int32) << np.int32(23))
-    return np.int32(p.view(np.int32) + n).view(np.float32)  # type: ignore[no-any-return]
+    return np.int32(p.view(np.int32) + n).view(np.float32)

@@ -1,7 +1,7 @@
 """Running sums along rows, four rows side by side in one vector.
 
-Each value waits for the one before it, so LLVM's vectoriser leaves such a loop alone. Written as its vector instructions:
-eight values of a row are added up in three steps, and the row's sum so far is added to all of them.
+Each value waits for the one before it, so LLVM's vectoriser leaves such a loop alone. Written as its vector
+instructions: eight values of a row are added up in three steps, then the row's sum so far is added to all of them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def add_up(out: np.ndarray, at: int, values: np.ndarray, top: int) -> None:
 
     Parameters
     ----------
-    out : int16 (ROWS, at least at + n); changed
+    out : int16 (ROWS, at least at + n), C-contiguous; changed
     at : int
-    values : int16 (at least top + ROWS, n), n a multiple of LANES
+    values : int16 (at least top + ROWS, n), C-contiguous, n a multiple of LANES
     top : int
     """
     _add_up(out, at, values, top)
@@ -36,6 +36,9 @@ def add_up(out: np.ndarray, at: int, values: np.ndarray, top: int) -> None:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _add_up(typing_context: Any, out: Any, at: Any, values: Any, top: Any) -> Any:
+    if any(array.dtype != types.int16 or array.layout != "C" for array in (out, values)):
+        return None
+
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         short, number, index = ir.IntType(16), ir.IntType(32), ir.IntType(64)
         row, all_rows = ir.VectorType(short, LANES), ir.VectorType(short, ROWS * LANES)

@@ -176,13 +176,18 @@ def count_above(values: np.ndarray, threshold: float) -> Any:
 
 @kernel
 def collect(room: np.ndarray, values: np.ndarray, low: float, high: float) -> Any:
-    """Gather the values in (low, high]; return how many there are, 0 where `room` is too short, and how many exceed high.
+    """Gather the values in (low, high], and count those above.
 
     Parameters
     ----------
     room : float32 (m,); overwritten from its start
     values : float32 (n,)
     low, high : float32
+
+    Returns
+    -------
+    two int
+        How many were gathered, and how many exceed `high`; 0 and 0 where `room` is too short.
     """
     found, above, whole = 0, 0, values.size - values.size % LANES
     for start in range(0, whole, LANES):
