@@ -130,9 +130,10 @@ def fill_waves(waves: np.ndarray, n: int) -> None:
         cosine[j] = math.cos(2 * math.pi * j / n)
         sine[j] = math.sin(2 * math.pi * j / n)
     for k in range(waves.shape[0] // 2):
-        for j in range(n):
-            waves[2 * k, j] = cosine[(k * j) % n]
-            waves[2 * k + 1, j] = sine[(k * j) % n]
+        at, step = 0, k % n
+        for j in range(n):  # at = k * j % n, without a division each
+            waves[2 * k, j], waves[2 * k + 1, j] = cosine[at], sine[at]
+            at = at + step if at + step < n else at + step - n
 
 
 @inlined

@@ -85,6 +85,17 @@ def fill_gridmix(
     elif side >= 1:
         hole[:] = 1.0
         return
+    elif angle == 0 and shear == 0:
+        # Upright: rows that cross holes are all alike.
+        u, step, none = np.float32((0.5 - columns / 2) / cell_x + phase_x), np.float32(1 / cell_x), np.float32(0.0)
+        alike = np.empty(columns, np.float32)
+        fill_row(alike, u, none, step, none, side)
+        for y in range(rows):
+            v = np.float32((y + 0.5 - rows / 2) / cell_y + phase_y)
+            crosses, row = np.float32(v - np.floor(v) < np.float32(side)), hole[y]
+            for x in range(columns):
+                row[x] = alike[x] * crosses
+        return
     cosine, sine = math.cos(angle), math.sin(angle)
     step_v, step_u = -sine / cell_x, (cosine - shear * sine) / cell_x
     for y in range(rows):
