@@ -40,7 +40,7 @@ KERNEL_SOURCES = (
 )  # fmt: skip
 
 
-class _Wide(Lower):  # type: ignore[misc]
+class _WideLower(Lower):  # type: ignore[misc]
     """Numba's lowering, which tells LLVM that vectors of 512 bits are welcome where the processor has them.
 
     LLVM avoids them on Intel's, which once ran slower for a while after any; loops as tight as ours gain all the same
@@ -58,18 +58,13 @@ class _WideLowering(NativeLowering):  # type: ignore[misc]
 
     @property
     def lowering_class(self) -> Any:
-        return _Wide
+        return _WideLower
 
 
-class _Tuned(Compiler):  # type: ignore[misc]
-    """Numba's compiler, told to promise LLVM that array arguments do not overlap, and to use wide vectors.
-
-    Without the promise each loop begins by comparing the arrays' ends, as dear as the 32 pixels of a row that follow
-    (32 x 32: a third of the compiled call), and loops over more than a few arrays are not vectorised at all.
-    """
+class _Wide(Compiler):  # type: ignore[misc]
+    """Numba's compiler with wide vectors."""
 
     def define_pipelines(self) -> Any:
-        self.state.flags.noalias = True
         pipelines = super().define_pipelines()
         for pipeline in pipelines:
             pipeline.passes = [
@@ -79,19 +74,31 @@ class _Tuned(Compiler):  # type: ignore[misc]
         return pipelines
 
 
+class _Apart(_Wide):
+    """The same, told to promise LLVM that array arguments do not overlap.
+
+    Otherwise each loop begins by comparing their ends, as dear as the 32 pixels of a row that follow (32 x 32: a third
+    of the compiled call), and loops over more than a few arrays are not vectorised at all.
+    """
+
+    def define_pipelines(self) -> Any:
+        self.state.flags.noalias = True
+        return super().define_pipelines()
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` as a building block of an entry. What it writes to must not overlap another argument.
 
     It makes no arrays, so none of those that it is given has to be counted while it looks at parts of it. It must not
     return one either, not even in a tuple: memory would be freed that is still in use.
     """
-    return numba.njit(**FLAGS, pipeline_class=_Tuned, _nrt=False)(function)
+    return numba.njit(**FLAGS, pipeline_class=_Apart, _nrt=False)(function)
 
 
 def allocating(function: Callable[..., Any]) -> Any:
     """Compile `function` as a `kernel` that makes arrays for itself."""
     # Left unsaid, it would be as in the kernel that calls it first.
-    return numba.njit(**FLAGS, pipeline_class=_Tuned, _nrt=True)(function)
+    return numba.njit(**FLAGS, pipeline_class=_Apart, _nrt=True)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -115,7 +122,7 @@ def entry_with_gil(function: Callable[..., Any]) -> Any:
 
 
 def _entry(function: Callable[..., Any], flags: dict[str, Any]) -> Any:
-    dispatcher = numba.njit(**flags)(function)
+    dispatcher = numba.njit(**flags, pipeline_class=_Wide)(function)
     try:
         dispatcher._cache = _entry_cache(function)
     except Exception as error:  # no writable place, or another Numba: slower to start, never broken
