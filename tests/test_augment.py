@@ -34,6 +34,16 @@ def test_smooth(run, size, window, rng):
     np.testing.assert_allclose(hole, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 9), (30, 70)])
+def test_room_is_whole_vectors(size):
+    """Nothing sees what lies beyond the image, but vectors are read from there."""
+    sums, running = make_room(*size)
+    assert all(0 <= room - side < step for room, side, step in zip(sums.shape, size, (4, 8), strict=True))
+    assert sums.shape[0] % 4 == sums.shape[1] % 8 == 0
+    assert running.shape[0] == 4
+    assert running.shape[1] >= max(sums.shape[1] + 91, size[1] + 181)  # after the larger half; both ends mirrored
+
+
 @pytest.mark.parametrize("top", [0, 4])
 @pytest.mark.parametrize("n", [8, 16, 40])
 def test_running_sums_wrap(n, top, rng):

@@ -12,7 +12,7 @@ from miamix_cpu import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions,
 from miamix_cpu.config import METHODS
 from miamix_cpu.masks import GENERATORS, UNIFORMS, draw_layers, fmix, options_of
 from miamix_cpu.masks.cutmix import fill_cutmix
-from miamix_cpu.masks.fmix import fill_fmix, make_tables, scale_noise, synthesise
+from miamix_cpu.masks.fmix import fill_fmix, fill_waves, make_tables, scale_noise, synthesise
 from miamix_cpu.masks.gmix import fill_gaussian, power_of_half
 from miamix_cpu.masks.gridmix import fill_gridmix
 from miamix_cpu.masks.mixup import fill_mixup
@@ -131,6 +131,17 @@ def test_gaussian_thin_and_far_stays_in_range():
     assert hole.min() >= 0
     assert hole.max() <= 1 + 1e-6
     np.testing.assert_allclose(hole, naive.gaussian(64, 512, 0.01, 0.99, 0.5 / 64, 1.0, 0.3), atol=2e-4)
+
+
+@BOTH
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 33])
+def test_waves(run, n):
+    """More periods than pixels among them, which a field of 1 x 40 asks for."""
+    waves = blank((2 * 20, n))
+    run(fill_waves)(waves, n)
+    angles = 2 * np.pi * np.arange(20)[:, None] * np.arange(n) / n
+    np.testing.assert_allclose(waves[::2], np.cos(angles), atol=1e-6)
+    np.testing.assert_allclose(waves[1::2], np.sin(angles), atol=1e-6)
 
 
 @BOTH
