@@ -131,13 +131,16 @@ def _entry(function: Callable[..., Any], flags: dict[str, Any]) -> Any:
 
 
 def _entry_cache(function: Callable[..., Any]) -> Any:
-    """Numba's file cache with two repairs.
+    """Numba's file cache with three repairs.
 
     Numba looks only at the file of the entry itself, so an edited mask generator would go on running its old
-    code: the digest of all kernel sources is part of the key. And a truncated cache file raises EOFError for
-    ever: here it is emptied and written anew.
+    code: the digest of all kernel sources is part of the key. A truncated cache file raises EOFError for
+    ever: here it is emptied and written anew. And before Numba loads anything it fills its tables of all that it can
+    compile, and imports scipy.linalg for them: most of the time to a process's first batch, for tables that are not
+    looked at. Whoever compiles something later has them filled then.
     """
     from numba.core.caching import FunctionCache
+    from numba.core.runtime import rtsys
 
     class EntryCache(FunctionCache):  # type: ignore[misc]
         def _index_key(self, sig: Any, codegen: Any) -> Any:
@@ -145,7 +148,9 @@ def _entry_cache(function: Callable[..., Any]) -> Any:
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:
-                return super().load_overload(sig, target_context)
+                rtsys.initialize(target_context)  # what compiled code calls
+                with self._guard_against_spurious_io_errors():
+                    return self._load_overload(sig, target_context)
             except Exception as error:
                 _warn_uncached(error)
                 try:
