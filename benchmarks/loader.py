@@ -2,7 +2,8 @@
 
 Plain is one view and `default_collate`; MiAMix two views and everything of Table 1. The training cost is the paper's:
 time with / time without, for a consumer whose step takes a given time and leaves the CPU idle, as an accelerator does;
-also with workers at a lower priority than the main process, where they take every core.
+also with workers at a lower priority than the main process, where they take every core. With `--device cuda` it is the
+real thing: a network's training steps.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.consumer import Step, Training, asleep, copied, finish
 from benchmarks.timing import new_figure, one_thread, parser, table, write
 from tests.shared_memory import lies_in_shared_memory
 
@@ -119,41 +121,46 @@ def at_lower_priority(_: int) -> None:
     os.nice(NICE)
 
 
-def loader_of(dataset: Any, collate: Any, workers: int, batch: int, begin: Any = None) -> Any:
+def loader_of(dataset: Any, collate: Any, workers: int, batch: int, begin: Any = None, device: str = "cpu") -> Any:
     from torch.utils.data import DataLoader
 
     return DataLoader(
-        dataset, batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0, worker_init_fn=begin
-    )
+        dataset, batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0, worker_init_fn=begin,
+        pin_memory=device != "cpu",
+    )  # fmt: skip
 
 
-def epoch_time(loader: Any, collate: Any, epoch: int, step: float = 0.0, device: str = "cpu") -> float:
-    """Seconds of an epoch; each batch is followed by a step of `step` seconds."""
+def epoch_time(loader: Any, collate: Any, epoch: int, step: Step | None = None) -> float:
+    """Seconds of an epoch in which `step` takes each batch."""
     if hasattr(collate, "set_epoch"):
         collate.set_epoch(epoch)
     start = time.perf_counter()
-    for images, _ in loader:
-        if device != "cpu":
-            images.to(device, non_blocking=True).float().mean().item()
-        if step:
-            time.sleep(step)
+    for images, targets in loader:
+        if step is not None:
+            step(images, targets)
+    finish()
     return time.perf_counter() - start
 
 
 def training_cost(
-    loaders: dict[str, Any], kinds: dict[str, Any], slowest: float, epochs: Iterator[int], rounds: int
+    loaders: dict[str, Any], kinds: dict[str, Any], steps: dict[str, Step], epochs: Iterator[int], rounds: int
 ) -> dict[str, float]:
-    """Time with / time without, by the workers' throughput over the consumer's; they need `slowest` seconds a batch."""
+    """Time with / time without, for each of the steps."""
     found = {}
-    for slack in (1.2, 1.5, 2.0):
+    for name, step in steps.items():
         costs = []
         for turn in range(rounds):
             epoch, seconds = next(epochs), {}
             for kind in ("plain", "MiAMix")[:: 1 if turn % 2 else -1]:
-                seconds[kind] = epoch_time(loaders[kind], kinds[kind], epoch, slack * slowest)
+                seconds[kind] = epoch_time(loaders[kind], kinds[kind], epoch, step)
             costs.append(seconds["MiAMix"] / seconds["plain"])
-        found[f"{slack:g}x"] = statistics.median(costs)
+        found[name] = statistics.median(costs)
     return found
+
+
+def simulated_steps(slowest: float) -> dict[str, Step]:
+    """Steps by how much faster the workers are, who need `slowest` seconds a batch."""
+    return {f"workers {slack:g}x as fast as the consumer": asleep(slack * slowest) for slack in (1.2, 1.5, 2.0)}
 
 
 def taking_over(loader: Any, collate: Any, epoch: int) -> float:
@@ -227,7 +234,7 @@ def main() -> None:
     """Measure, print, write."""
     options = parser(__doc__.splitlines()[0], "loader")
     options.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    options.add_argument("--device", default="cpu", help="where batches go: cpu, cuda")
+    options.add_argument("--device", default="cpu", help="cuda: real training steps there; cpu: simulated ones")
     given = options.parse_args()
     one_thread()
     warnings.simplefilter("ignore")
@@ -277,25 +284,37 @@ def main() -> None:
 def run(dataset: Any, size: int, batch: int, transform: Any, given: Any, collator: Any) -> dict[str, Any]:
     """Everything about one data set."""
     found: dict[str, Any] = {"images_per_second": {}, "training_cost": {}}
-    epochs, rounds = count(1), 2 if given.quick else 4
+    epochs, rounds, real = count(1), 2 if given.quick else 4, given.device != "cpu"
+    delivered = copied(given.device) if real else None
+    if real:
+        training = Training(given.device, size)
+        samples = [dataset[i] for i in range(batch)]
+        step = training.seconds(*collator(10, transform=transform, seed=0, dtype="uint8")(samples))
+        found["consumer"] = {"network": training.name, "seconds": step, "workers_over_it": {}}
     for workers in given.workers:
         last = workers == max(given.workers)
         for begin in (None, at_lower_priority) if workers and last else (None,):
             kinds = {"plain": Plain(transform), "MiAMix": collator(10, transform=transform, seed=0, dtype="uint8")}
-            loaders = {kind: loader_of(dataset, collate, workers, batch, begin) for kind, collate in kinds.items()}
+            loaders = {
+                kind: loader_of(dataset, collate, workers, batch, begin, given.device)
+                for kind, collate in kinds.items()
+            }
             for kind, loader in loaders.items():
-                epoch_time(loader, kinds[kind], next(epochs), device=given.device)
+                epoch_time(loader, kinds[kind], next(epochs), delivered)
             if begin is None:
                 times: dict[str, list[float]] = {kind: [] for kind in kinds}
                 for _ in range(1 if given.quick else 3):
                     for kind, loader in loaders.items():
-                        times[kind].append(epoch_time(loader, kinds[kind], next(epochs), device=given.device))
+                        times[kind].append(epoch_time(loader, kinds[kind], next(epochs), delivered))
                 medians = {kind: statistics.median(seconds) for kind, seconds in times.items()}
                 found["images_per_second"][str(workers)] = {kind: len(dataset) / s for kind, s in medians.items()}
             if workers:
                 name = str(workers) if begin is None else f"{workers}, nice {NICE}"
                 slowest = medians["MiAMix"] / len(loaders["MiAMix"])  # the consumer's step is the same at any priority
-                found["training_cost"][name] = training_cost(loaders, kinds, slowest, epochs, rounds)
+                steps = {f"{training.name} on {given.device}": training} if real else simulated_steps(slowest)
+                found["training_cost"][name] = training_cost(loaders, kinds, steps, epochs, rounds)
+                if real:
+                    found["consumer"]["workers_over_it"][name] = step / slowest
             if last and begin is None:
                 over: dict[str, list[float]] = {kind: [] for kind in kinds}
                 for _ in range(3):
@@ -327,10 +346,10 @@ def report(found: dict[str, Any]) -> str:
     lines.append(f"written straight into the shared tensor that travels: {found['written_once']}")
     cost = found["training_cost"]
     if cost:
-        slacks = next(iter(cost.values()))
-        rows = [
-            [f"workers {slack} as fast as the consumer", *(f"{cost[w][slack]:.3f}" for w in cost)] for slack in slacks
-        ]
+        rows = [[step, *(f"{cost[w][step]:.3f}" for w in cost)] for step in next(iter(cost.values()))]
+        if "consumer" in found:
+            speeds = found["consumer"]["workers_over_it"]
+            rows.append(["workers' speed over the consumer's", *(f"{speeds[w]:.2f}" for w in cost)])
         lines.append(table(["training cost by workers", *cost], rows))
     return "\n".join(lines)
 

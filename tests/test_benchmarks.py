@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmarks import parts, update_readme
+from benchmarks.consumer import Training
 from benchmarks.loader import Arrays, written_once
 from benchmarks.throughput import RATIOS, report
 from miamix_cpu import MiAMixCollator, collate, keyed
@@ -49,3 +50,14 @@ def test_parts_are_a_batch_and_leave_everything_as_it_was():
     found = parts.measured(8, 10)
     assert (collate.read_samples, keyed.KeyedMixer._key) == before
     assert all(milliseconds > 0 for milliseconds in found.values())
+
+
+def test_a_real_consumer_learns():
+    """Soft targets and labels, bytes in; what it does on a GPU, on a CPU."""
+    training = Training("cpu", 32, "resnet8")
+    images = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 3, 32, 32) * 30
+    before = [weights.clone() for weights in training.model.parameters()]
+    training(images, torch.eye(10)[:8])
+    training(images, torch.arange(8))
+    assert training.seconds(images, torch.arange(8), steps=1, rounds=1) > 0
+    assert all((old != new).any() for old, new in zip(before, training.model.parameters(), strict=True))
