@@ -254,14 +254,14 @@ def main() -> None:
             resized = cv2.resize(picture, None, fx=scale, fy=scale)
             paths.append(Path(folder) / f"{i}.jpg")
             cv2.imwrite(str(paths[-1]), cv2.cvtColor(resized, cv2.COLOR_RGB2BGR))
-        few = given.quick
+        few, images = given.quick, 2048 if given.device == "cpu" else 4096  # so that most are not made in advance
         tasks = {
             "CIFAR-sized arrays": (
                 Arrays(2048 if few else 25_600, pictures), 32, 128,
                 A.Compose([A.PadIfNeeded(40, 40), A.RandomCrop(32, 32), A.HorizontalFlip()]),
             ),
             "JPEG photographs": (
-                Jpegs(256 if few else 2048, paths), 224, 64,
+                Jpegs(256 if few else images, paths), 224, 64,
                 A.Compose([A.RandomResizedCrop((224, 224)), A.HorizontalFlip()]),
             ),
         }  # fmt: skip
