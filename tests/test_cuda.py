@@ -31,9 +31,9 @@ class Noise:
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_copies_that_are_under_way_keep_their_batch(pinned, side, dtype, start):
     """The device is busy when a copy is asked for, and the batch is let go at once: workers fill its memory anew."""
-    collate = MiAMixCollator(10, MiAMixConfig(p_self=0.0), seed=0, dtype=dtype)
+    collate, here = (MiAMixCollator(10, MiAMixConfig(p_self=0.0), seed=0, dtype=dtype) for _ in range(2))
     loader = DataLoader(
-        Noise(side), BATCH, collate_fn=collate, num_workers=3, pin_memory=pinned, multiprocessing_context=start
+        Noise(side), BATCH, collate_fn=collate, num_workers=2, pin_memory=pinned, multiprocessing_context=start
     )
     busy = torch.rand(2048, 2048, device="cuda")
     arrived = []
@@ -43,9 +43,8 @@ def test_copies_that_are_under_way_keep_their_batch(pinned, side, dtype, start):
         arrived.append((images.to("cuda", non_blocking=True), targets.to("cuda", non_blocking=True)))
         del images, targets
         gc.collect()
-    collate.set_epoch(0)
-    here = DataLoader(Noise(side), BATCH, collate_fn=collate)
-    for (images, targets), (expected, soft) in zip(arrived, here, strict=True):
+    mixed_here = DataLoader(Noise(side), BATCH, collate_fn=here)
+    for (images, targets), (expected, soft) in zip(arrived, mixed_here, strict=True):
         assert torch.equal(images.cpu(), expected)
         assert torch.equal(targets.cpu(), soft)
 
