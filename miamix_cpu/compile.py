@@ -6,17 +6,15 @@ that Python calls; it carries all kernels it uses, so only entries are cached on
 
 from __future__ import annotations
 
-import hashlib
-import warnings
+import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.compiler import Compiler
-from numba.core.compiler_machinery import register_pass
-from numba.core.lowering import Lower
-from numba.core.typed_passes import NativeLowering
+from numba import types
+
+from miamix_cpu.cache import compile_apart, let_helper_end, use_cache
+from miamix_cpu.pipeline import EntryCompiler, KernelCompiler, Part, PartCompiler
 
 FLAGS: dict[str, Any] = {
     # Threads that share a collator run side by side; but for one, kernels touch no Python object.
@@ -33,57 +31,8 @@ FLAGS: dict[str, Any] = {
 #: Without fused multiply-add: rounded alike on every CPU, and in a loop's vectors as in its last odd values.
 EXACT = {**FLAGS, "fastmath": False}
 
-#: Files and folders whose text decides what the compiled code does.
-KERNEL_SOURCES = (
-    "compile.py", "fingerprint.py", "gather.py", "labels.py", "masks", "normals.py", "output.py", "pairing.py",
-    "render.py", "sampling.py",
-)  # fmt: skip
-
-
-class _WideLower(Lower):  # type: ignore[misc]
-    """Numba's lowering, which tells LLVM that vectors of 512 bits are welcome where the processor has them.
-
-    LLVM avoids them on Intel's, which once ran slower for a while after any; loops as tight as ours gain all the same
-    (Cascade Lake, Table 1: 15% at 32 x 32, 17% at 224 x 224). Elsewhere it changes nothing.
-    """
-
-    def post_lower(self) -> None:
-        super().post_lower()
-        set.add(self.function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own `add` knows few
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class _WideLowering(NativeLowering):  # type: ignore[misc]
-    _name = "miamix_cpu_lowering"
-
-    @property
-    def lowering_class(self) -> Any:
-        return _WideLower
-
-
-class _Wide(Compiler):  # type: ignore[misc]
-    """Numba's compiler with wide vectors."""
-
-    def define_pipelines(self) -> Any:
-        pipelines = super().define_pipelines()
-        for pipeline in pipelines:
-            pipeline.passes = [
-                (_WideLowering if found is NativeLowering else found, words) for found, words in pipeline.passes
-            ]
-            pipeline.finalize()
-        return pipelines
-
-
-class _Apart(_Wide):
-    """The same, told to promise LLVM that array arguments do not overlap.
-
-    Otherwise each loop begins by comparing their ends, as dear as the 32 pixels of a row that follow (32 x 32: a third
-    of the compiled call), and loops over more than a few arrays are not vectorised at all.
-    """
-
-    def define_pipelines(self) -> Any:
-        self.state.flags.noalias = True
-        return super().define_pipelines()
+#: Types of `by_address`.
+ADDRESS, INTEGER, FLOAT = types.uint64, types.int64, types.float64
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -92,13 +41,13 @@ def kernel(function: Callable[..., Any]) -> Any:
     It makes no arrays, so none of those that it is given has to be counted while it looks at parts of it. It must not
     return one either, not even in a tuple: memory would be freed that is still in use.
     """
-    return numba.njit(**FLAGS, pipeline_class=_Apart, _nrt=False)(function)
+    return Part(function, KernelCompiler, {**FLAGS, "_nrt": False})
 
 
 def allocating(function: Callable[..., Any]) -> Any:
     """Compile `function` as a `kernel` that makes arrays for itself."""
     # Left unsaid, it would be as in the kernel that calls it first.
-    return numba.njit(**FLAGS, pipeline_class=_Apart, _nrt=True)(function)
+    return Part(function, KernelCompiler, {**FLAGS, "_nrt": True})
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -108,7 +57,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def exact(function: Callable[..., Any]) -> Any:
     """Compile `function` as a building block that is rounded alike on every CPU: the same plan everywhere."""
-    return numba.njit(**EXACT)(function)
+    return Part(function, PartCompiler, EXACT)
 
 
 def entry(function: Callable[..., Any]) -> Any:
@@ -121,74 +70,42 @@ def entry_with_gil(function: Callable[..., Any]) -> Any:
     return _entry(function, {**FLAGS, "nogil": False})
 
 
-def _entry(function: Callable[..., Any], flags: dict[str, Any]) -> Any:
-    dispatcher = numba.njit(**flags, pipeline_class=_Wide)(function)
-    try:
-        dispatcher._cache = _entry_cache(function)
-    except Exception as error:  # no writable place, or another Numba: slower to start, never broken
-        _warn_uncached(error)
-    return dispatcher
+class ByAddress:
+    """A function that entries call by its address (`addresses.call_at`), with a cache of its own.
 
-
-def _entry_cache(function: Callable[..., Any]) -> Any:
-    """Numba's file cache with three repairs.
-
-    Numba looks only at the file of the entry itself, so an edited mask generator would go on running its old
-    code: the digest of all kernel sources is part of the key. A truncated cache file raises EOFError for
-    ever: here it is emptied and written anew. And before Numba loads anything it fills its tables of all that it can
-    compile, and imports scipy.linalg for them: most of the time to a process's first batch, for tables that are not
-    looked at. Whoever compiles something later has them filled then.
+    Parameters
+    ----------
+    function : callable
+        From numbers to an int.
+    arguments : ADDRESS, INTEGER or FLOAT
     """
-    from numba.core.caching import FunctionCache
-    from numba.core.runtime import rtsys
 
-    class EntryCache(FunctionCache):  # type: ignore[misc]
-        def _index_key(self, sig: Any, codegen: Any) -> Any:
-            return (*super()._index_key(sig, codegen), _SOURCES_DIGEST)
+    def __init__(self, function: Callable[..., int], arguments: tuple[Any, ...]) -> None:
+        # The wrapper for callers in C is what is called; none for Python.
+        self.dispatcher = _entry(function, {**FLAGS, "no_cfunc_wrapper": False, "no_cpython_wrapper": True})
+        self._arguments = arguments
+        compile_apart(function.__module__, function.__name__)
 
-        def load_overload(self, sig: Any, target_context: Any) -> Any:
-            try:
-                rtsys.initialize(target_context)  # what compiled code calls
-                with self._guard_against_spurious_io_errors():
-                    return self._load_overload(sig, target_context)
-            except Exception as error:
-                _warn_uncached(error)
-                try:
-                    self.flush()
-                except Exception:
-                    self.disable()
-                return None
+    @property
+    def ready(self) -> bool:
+        """Whether it has been compiled or loaded in this process."""
+        return "address" in self.__dict__
 
-        def save_overload(self, sig: Any, data: Any) -> None:
-            try:
-                super().save_overload(sig, data)
-            except Exception as error:
-                _warn_uncached(error)
-                self.disable()
-
-    return EntryCache(function)
+    @functools.cached_property
+    def address(self) -> int:
+        """Where it is in this process; compiled or loaded if it has to be."""
+        self.dispatcher.compile(INTEGER(*self._arguments))
+        let_helper_end()
+        compiled = self.dispatcher.overloads[self._arguments]
+        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)  # type: ignore[no-any-return]
 
 
-def _digest_of_sources() -> str:
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for name in KERNEL_SOURCES:
-        for path in sorted(folder.glob(f"{name}/*.py")) or [folder / name]:
-            digest.update(path.read_bytes() if path.is_file() else b"")
-    return digest.hexdigest()
+def by_address(*arguments: Any) -> Callable[[Callable[..., int]], ByAddress]:
+    """Compile a function apart from the entries that call it, by another process where there is one to spare."""
+    return lambda function: ByAddress(function, arguments)
 
 
-_SOURCES_DIGEST = _digest_of_sources()
-_warned = False
-
-
-def _warn_uncached(error: Exception) -> None:
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(
-            f"miamix_cpu: Numba's cache could not be used ({type(error).__name__}: {error}); kernels are compiled "
-            "in this process, which takes some seconds. Set NUMBA_CACHE_DIR to a writable folder.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+def _entry(function: Callable[..., Any], flags: dict[str, Any]) -> Any:
+    dispatcher = numba.njit(**flags, pipeline_class=EntryCompiler)(function)
+    use_cache(dispatcher)
+    return dispatcher

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from miamix_cpu.addresses import array_at
 from miamix_cpu.compile import allocating, entry, kernel
-from miamix_cpu.gather import Gathered, array_at, gather, prefetch
+from miamix_cpu.gather import Gathered, gather, prefetch
 
 _WHOLE_UP_TO = 1 << 14
 _LATTICE_PIXELS = 1024

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
-from miamix_cpu.compile import allocating, entry_with_gil, kernel
+from miamix_cpu.addresses import array_at
+from miamix_cpu.compile import entry_with_gil, kernel
 
 _LINE = 64  # bytes of a cache line
 _LOWER = np.uint64(0xFFFFFFFF)  # the half of a word that a 32-bit integer is in
@@ -111,17 +112,6 @@ _HEADS_ARE_KNOWN = _heads_are_known()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typing_context: Any, address: Any, dtype: Any) -> Any:
-    """A typed pointer to `address`."""
-    pointer = types.CPointer(dtype.dtype)
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
-
-    return pointer(types.uint64, dtype), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def _prefetch(typing_context: Any, address: Any) -> Any:
     """Ask for the cache line at `address` (uint64); never faults."""
 
@@ -145,12 +135,6 @@ def prefetch(address: np.uint64, size: int) -> None:
     """
     for byte in range(0, size, _LINE):
         _prefetch(address + np.uint64(byte))
-
-
-@allocating
-def array_at(address: np.uint64, size: int, dtype: Any) -> np.ndarray:
-    """The `size` values of `dtype`, a NumPy scalar type, that lie at `address`, as a flat array."""
-    return carray(_pointer(address, dtype), (size,))  # type: ignore[no-any-return]
 
 
 @entry_with_gil

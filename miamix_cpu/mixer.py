@@ -12,6 +12,7 @@ import numpy as np
 from miamix_cpu.checks import check_choice, check_integer, check_real
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.gather import Gathered, gather
+from miamix_cpu.holes import draw_holes
 from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.masks.product import padded
 from miamix_cpu.memory import empty_array
@@ -246,9 +247,8 @@ def mix_views(
         kind = FLOATS_TO_FLOATS
     else:
         kind = BYTES_TO_BYTES if out.dtype == np.uint8 else BYTES_TO_FLOATS
-    render(
-        kind,
-        out.reshape(len(plan), -1).view(np.uint8),
+    rows = out.reshape(len(plan), -1).view(np.uint8)
+    rest = (
         lam,
         _NO_MASKS if masks is None else masks,
         scratch,
@@ -267,6 +267,9 @@ def mix_views(
         scale,
         bias,
     )
+    if not draw_holes.ready:
+        render(kind, rows[:0], *rest, 0)  # compile it while another process is at what it calls
+    render(kind, rows, *rest, draw_holes.address)
     return lam
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.addresses import address_of, array_at, call_at
 from miamix_cpu.compile import entry, inlined, kernel
-from miamix_cpu.config import MIXUP
-from miamix_cpu.gather import array_at
-from miamix_cpu.masks import constant_part, fill_hole, most_harmonics, single_box, smooth
+from miamix_cpu.masks import constant_part, most_harmonics, single_box
 from miamix_cpu.masks.augment import make_room
 from miamix_cpu.masks.fmix import make_tables
 from miamix_cpu.output import STEPS, blend, blend_box, fill_rows, merge, steps_of, steps_of_box, to_weights
@@ -41,6 +40,7 @@ def render(
     planar_out: bool,
     scale: np.ndarray,
     bias: np.ndarray,
+    draw: int,
 ) -> None:
     """Render the masks of a batch, measure them, and mix.
 
@@ -57,24 +57,31 @@ def render(
     measured : bool, lam_from="merged" rather than "orig"
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     scale, bias : float32 (C,), applied to the mixed values unless bytes become bytes
+    draw : int, the address of compiled `holes.draw_holes`
     """
-    tables, sums = make_tables(height, width, most_harmonics(layers)), make_room(height, width)
-    shape, pixels, spare = (height, width), height * width, scratch[2]
-    own, hole = scratch[0, :pixels].reshape(shape), scratch[1, :pixels].reshape(shape)
+    most, pixels = most_harmonics(layers), height * width
+    table_y, table_x = make_tables(height, width, most)
+    sums, running = make_room(height, width)
+    own, hole = scratch[0, :pixels], scratch[1, :pixels]
     tile = np.empty(max(1, min(height, _BLOCK // width)) * width, np.float32)
     weights, room = np.empty(tile.size, np.int16), np.empty(3 * tile.size, np.uint8)
     alike = planar_in == planar_out or scale.size == 1
     taken_apart = scale.size == 3 and planar_out and not planar_in
     for i in range(out.shape[0]):
-        mask = masks[i] if masks.shape[0] else own
+        mask = masks[i].reshape(pixels) if masks.shape[0] else own
         chosen = layers[first_layer[i] : first_layer[i + 1]]
         other = second[partner[i]]
         boxed, box = single_box(chosen, height, width)
         boxed = boxed and masks.shape[0] == 0
         base = constant_part(chosen, multiplied)
-        holes = 0
+        holes = np.int64(0)
         if not boxed:
-            holes = draw_holes(mask, hole, chosen, coefficients, tables, sums, spare, base, multiplied)
+            holes = call_at(np.uint64(draw), (
+                address_of(mask), address_of(hole), np.int64(height), np.int64(width), address_of(chosen),
+                np.int64(chosen.size), address_of(coefficients), np.int64(coefficients.size), address_of(table_y),
+                address_of(table_x), np.int64(most), address_of(sums), address_of(running), address_of(scratch[2]),
+                base, np.int64(multiplied),
+            ))  # fmt: skip
         if boxed and kind == BYTES_TO_BYTES and (alike or taken_apart):
             values = pixels * scale.size
             f, s = array_at(first[i], values, np.uint8), array_at(other, values, np.uint8)
@@ -82,7 +89,7 @@ def render(
             steps = 0
         else:
             steps = blend_image(
-                kind, out[i], first[i], other, mask.reshape(pixels), hole.reshape(pixels), holes, base, multiplied,
+                kind, out[i], first[i], other, mask, hole, holes, base, multiplied,
                 boxed, box, width, tile, weights, planar_in, planar_out, scale, bias,
             )  # fmt: skip
         if boxed:
@@ -102,46 +109,6 @@ def nominal_lam(layers: np.ndarray) -> float:
     for j in range(layers.size):
         left -= layers[j]["ratio"]
     return max(0.0, left)
-
-
-@inlined
-def draw_holes(
-    mask: np.ndarray,
-    hole: np.ndarray,
-    layers: np.ndarray,
-    coefficients: np.ndarray,
-    tables: Any,
-    sums: Any,
-    spare: np.ndarray,
-    base: float,
-    multiplied: bool,
-) -> int:
-    """Render the holes of one sample but the constant ones; return how many.
-
-    Parameters
-    ----------
-    mask, hole : float32 (H, W), C-contiguous; changed into what `output.merge` takes for so many holes
-    layers : `plan.LAYER` (k,)
-    coefficients : float32 (m,), the plan's
-    tables : fmix.make_tables(...)
-    sums : augment.make_room(...); changed
-    spare : float32 (product.padded(H, W),); changed
-    base : float, constant_part(layers, multiplied)
-    multiplied : bool, merge="mul" rather than "sum"
-    """
-    holes = np.int64(0)  # a literal would have `merge` compiled twice
-    for j in range(layers.size):
-        layer = layers[j]
-        if layer["method"] == MIXUP:
-            continue
-        if holes >= 2:
-            merge(mask.reshape(mask.size), hole.reshape(mask.size), holes, base, multiplied)
-        into = mask if holes == 0 else hole
-        fill_hole(into, layer, coefficients, tables, spare)
-        if layer["window"] > 0:
-            smooth(into, layer["window"], sums)
-        holes += 1
-    return holes  # type: ignore[return-value]
 
 
 @kernel

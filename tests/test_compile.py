@@ -87,18 +87,80 @@ def test_an_edited_generator_is_compiled_anew(tmp_path):
     assert run(cache, package)[2] == 0
 
 
-def test_four_processes_that_compile_at_once(tmp_path):
+def test_four_processes_that_want_it_at_once(tmp_path):
+    """One compiles, the others wait and load."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         for _ in range(4)
     ]
+    loaded = []
     for process in processes:
         out, words = process.communicate(timeout=300)
         assert process.returncode == 0, words
-        hashes, caught, _ = out.decode().splitlines()
+        hashes, caught, hits = out.decode().splitlines()
         assert (hashes, int(caught.split()[0])) == ("1", 0)
+        loaded.append(int(hits))
+    assert sorted(loaded) == [0, 1, 1, 1]
     assert run(tmp_path)[::2] == (0, 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="without locks nobody waits")
+def test_nobody_waits_for_ever(tmp_path):
+    """Another process may have stopped in the midst of it."""
+    import fcntl
+
+    assert run(tmp_path)[::2] == (0, 0)
+    (lock,) = files(tmp_path, ".lock")
+    for path in [*files(tmp_path, ".nbi"), *files(tmp_path, ".nbc")]:
+        path.unlink()
+    with lock.open("a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        impatient = CODE.replace(
+            "    import numpy", "    import miamix_cpu.cache; miamix_cpu.cache._PATIENCE = 0.5\n    import numpy"
+        )
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", impatient]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert result.stdout.split() == ["1", "0", "0"], result.stderr
+    assert run(tmp_path)[::2] == (0, 1)
+
+
+APART = """
+import os, sys
+from multiprocessing import spawn
+{first}
+from miamix_cpu import MiAMixCollator, MiAMixConfig, cache, warmup
+from miamix_cpu.holes import draw_holes
+warmup()
+stats = draw_holes.dispatcher.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), cache._helper._process)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "loaded"),
+    [
+        ("", 1),
+        ("os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", 0),
+        ("spawn.set_executable('/bin/false')", 0),
+        ("spawn.set_executable('/nowhere')", 0),
+        ("sys.frozen = True", 0),
+    ],
+    ids=["two cores", "one core", "a helper that fails", "no interpreter", "frozen"],
+)
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity tells here how many cores there are")
+def test_another_process_compiles_what_is_compiled_apart(first, loaded, tmp_path):
+    """And this one does, where there is none."""
+    if loaded and len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("needs two cores")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-W", "error", "-c", APART.format(first=first)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    hits, misses, helper = result.stdout.split(maxsplit=2)
+    assert (int(hits), int(misses)) == (loaded, 1 - loaded), result.stderr
+    assert helper == "None\n"  # no zombie
+    assert result.stderr == ""
 
 
 def test_another_cpus_cache_is_left_alone(tmp_path):
@@ -140,13 +202,13 @@ def test_a_read_only_cache(tmp_path):
 def test_warmup_compiles_every_signature():
     code = (
         "from miamix_cpu import warmup; warmup()\n"
-        "from miamix_cpu import fingerprint, gather, labels, normals, render, sampling\n"
+        "from miamix_cpu import fingerprint, gather, holes, labels, normals, render, sampling\n"
         "entries = render.render, sampling.fill_plan, normals.make_normals, fingerprint.hash_lattices, gather.read_heads,"
         " labels.mix_classes\n"
         "print(*(len(entry.signatures) for entry in entries))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert result.stdout.split() == ["1"] * 6, result.stderr
+    assert result.stdout.split() == ["1"] * 7, result.stderr
 
 
 def test_whatever_is_given_compiles_nothing_anew():
@@ -156,7 +218,7 @@ import dataclasses, pickle
 import numpy as np
 from miamix_cpu import MiAMix, MiAMixCollator, MiAMixConfig, warmup
 warmup()
-from miamix_cpu import fingerprint, gather, labels, normals, render, sampling
+from miamix_cpu import fingerprint, gather, holes, labels, normals, render, sampling
 images = np.zeros((4, 8, 8, 3), np.uint8)
 kinds = dict(p_self=0, alpha=1, k_min=np.int8(1), k_max=np.uint8(3), p_aug=np.float32(0.5))
 mix = MiAMix(np.int16(3), MiAMixConfig(**kinds), label_smoothing=0)
@@ -177,10 +239,10 @@ collate = MiAMixCollator(3, MiAMixConfig(**kinds), seed=np.int64(3), return_batc
 samples = [(image, label) for image, label in zip(images, frozen)]
 collate.replay(samples, dataclasses.replace(plan, partner=np.array([1, 0, 3, 2], np.int32), key=collate(samples).plan.key))
 entries = render.render, sampling.fill_plan, normals.make_normals, fingerprint.hash_lattices, gather.read_heads
-print(*(len(entry.signatures) for entry in (*entries, labels.mix_classes)))
+print(*(len(entry.signatures) for entry in (*entries, labels.mix_classes, holes.draw_holes.dispatcher)))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert result.stdout.split() == ["1"] * 6, result.stderr
+    assert result.stdout.split() == ["1"] * 7, result.stderr
 
 
 def test_loops_are_told_that_arrays_do_not_overlap():
@@ -188,15 +250,16 @@ def test_loops_are_told_that_arrays_do_not_overlap():
     from miamix_cpu.output import merge
 
     merge(np.ones(3, np.float32), np.ones(3, np.float32), 2, 1.0, True)
-    for text in merge.inspect_llvm().values():
+    for text in merge.entry.inspect_llvm().values():
+        assert "vector.body" in text
         assert "vector.memcheck" not in text
 
 
 def test_kernels_use_wide_vectors_and_count_no_references():
     """Inner switches of Numba's likewise; wrappers that nobody calls would take a tenth longer to compile."""
-    from miamix_cpu.compile import _Wide
     from miamix_cpu.masks.augment import make_room, smooth
     from miamix_cpu.normals import make_normals
+    from miamix_cpu.pipeline import EntryCompiler
 
     smooth(np.ones((3, 3), np.float32), 3, make_room(3, 3))
     for text in smooth.inspect_llvm().values():
@@ -204,13 +267,13 @@ def test_kernels_use_wide_vectors_and_count_no_references():
         assert "NRT_incref" not in text
         assert "NRT_decref" not in text
         assert "@cfunc." not in text
-    assert make_normals._compiler.pipeline_class is _Wide  # what a cache holds can't be looked at
+    assert make_normals._compiler.pipeline_class is EntryCompiler  # what a cache holds can't be looked at
 
 
 def test_kernels_are_compiled_once():
     """But for what handles several dtypes; a literal among the arguments, say, would double a large one unseen."""
     code = (
-        "import gc, miamix_cpu; miamix_cpu.warmup()\n"
+        "import gc, miamix_cpu.cache; miamix_cpu.cache._helper._wanted = False; miamix_cpu.warmup()\n"
         "from numba.core.dispatcher import Dispatcher\n"
         "for found in filter(lambda thing: isinstance(thing, Dispatcher), gc.get_objects()):\n"
         "    if found.py_func.__module__.startswith('miamix_cpu') and len(found.signatures) > 1:\n"

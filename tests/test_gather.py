@@ -6,7 +6,8 @@ import torch
 from numba import njit
 
 from miamix_cpu import gather as module
-from miamix_cpu.gather import array_at, find, gather
+from miamix_cpu.addresses import array_at
+from miamix_cpu.gather import find, gather
 
 
 @njit

@@ -53,8 +53,14 @@ def make_room(height: int, width: int) -> Any:
     two arrays, int16
         (H in whole ROWS, W in whole LANES), and (ROWS, W and the largest window). What is not used is undefined.
     """
-    sums = np.empty((-(-height // ROWS) * ROWS, -(-width // LANES) * LANES), np.int16)
-    return sums, np.empty((ROWS, width + LARGEST_WINDOW), np.int16)
+    for_sums, for_running = room_shapes(height, width)
+    return np.empty(for_sums, np.int16), np.empty(for_running, np.int16)
+
+
+@inlined
+def room_shapes(height: int, width: int) -> Any:
+    """Of the arrays of `make_room`."""
+    return (-(-height // ROWS) * ROWS, -(-width // LANES) * LANES), (ROWS, width + LARGEST_WINDOW)
 
 
 @kernel

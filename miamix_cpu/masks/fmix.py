@@ -108,12 +108,18 @@ def make_tables(height: int, width: int, most: int) -> Any:
     -------
     two arrays, float32 (H or more, 2 * most + 2) and (2 * most + 2, W or more): cos 0, sin 0, cos 1, sin 1, ..
     """
-    table_y = np.zeros((height + ROWS, 2 * most + 2), np.float32)
-    table_x = np.zeros((2 * most + 2, max(width, LANES)), np.float32)
+    along_y, along_x = table_shapes(height, width, most)
+    table_y, table_x = np.zeros(along_y, np.float32), np.zeros(along_x, np.float32)
     # Sliced alike, so that fill_waves is compiled once.
     fill_waves(table_y[:height, : 2 * most + 2].T, height)
     fill_waves(table_x[: 2 * most + 2, :width], width)
     return table_y, table_x
+
+
+@inlined
+def table_shapes(height: int, width: int, most: int) -> Any:
+    """Of the arrays of `make_tables`."""
+    return (height + ROWS, 2 * most + 2), (2 * most + 2, max(width, LANES))
 
 
 @allocating
