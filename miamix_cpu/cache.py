@@ -55,7 +55,7 @@ def _entry_cache(function: Any) -> Any:
             try:
                 found = self._found(sig, target_context)
                 if found is None and self._enabled:
-                    _helper.start()
+                    helper.start()
                     self._lock = _Lock(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
                     if self._lock.wait():
                         found = self._found(sig, target_context)
@@ -125,28 +125,26 @@ class _Lock:
             self._file = None
 
 
-class _Helper:
-    """Another process, which compiles what is compiled apart while this one is at the rest."""
+class Helper:
+    """Another process, which compiles the other half while this one is at the first (`warm.other_half`).
+
+    Attributes
+    ----------
+    wanted : bool
+        Whether there is something for it to do.
+    """
 
     def __init__(self) -> None:
-        self._functions: list[tuple[str, str]] = []
+        self.wanted = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._wanted = True
-
-    def add(self, module: str, name: str) -> None:
-        """Have it compile a function, `compile.by_address`'s."""
-        self._functions.append((module, name))
 
     def start(self) -> None:
-        """Start it, once, where there are functions, a second core and an interpreter for it."""
+        """Start it, once, where it is wanted, and has a second core and an interpreter."""
         python = spawn.get_executable()
-        if not (self._wanted and self._functions and python and _cores() > 1) or getattr(sys, "frozen", False):
+        if not (self.wanted and python and _cores() > 1) or getattr(sys, "frozen", False):
             return
-        self._wanted = False
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; "
-            f"from miamix_cpu.cache import help_to_compile; help_to_compile({self._functions!r})"
-        )
+        self.wanted = False
+        code = f"import sys; sys.path[:] = {sys.path!r}; from miamix_cpu.warm import other_half; other_half()"
         nothing = subprocess.DEVNULL
         try:
             self._process = subprocess.Popen(
@@ -157,7 +155,7 @@ class _Helper:
         atexit.register(self._stop)
 
     def finish(self) -> None:
-        """Wait until it has ended, which it is about to do when its functions can be had."""
+        """Wait until it has ended, which it is about to do when its half can be had."""
         if self._process is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_PARTING)
@@ -168,17 +166,8 @@ class _Helper:
             self._process.terminate()
             self._process.wait()
 
-    def help(self, functions: list[tuple[str, str]]) -> None:
-        """In that process: compile `functions`, and start no other one."""
-        from importlib import import_module
 
-        self._wanted = False
-        for module, name in functions:
-            getattr(import_module(module), name).address  # noqa: B018
-
-
-_helper = _Helper()
-compile_apart, help_to_compile, let_helper_end = _helper.add, _helper.help, _helper.finish
+helper = Helper()
 
 
 def _cores() -> int:

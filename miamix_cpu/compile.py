@@ -13,7 +13,7 @@ from typing import Any
 import numba
 from numba import types
 
-from miamix_cpu.cache import compile_apart, let_helper_end, use_cache
+from miamix_cpu.cache import helper, use_cache
 from miamix_cpu.pipeline import EntryCompiler, KernelCompiler, Part, PartCompiler
 
 FLAGS: dict[str, Any] = {
@@ -84,7 +84,7 @@ class ByAddress:
         # The wrapper for callers in C is what is called; none for Python.
         self.dispatcher = _entry(function, {**FLAGS, "no_cfunc_wrapper": False, "no_cpython_wrapper": True})
         self._arguments = arguments
-        compile_apart(function.__module__, function.__name__)
+        helper.wanted = True
 
     @property
     def ready(self) -> bool:
@@ -95,7 +95,7 @@ class ByAddress:
     def address(self) -> int:
         """Where it is in this process; compiled or loaded if it has to be."""
         self.dispatcher.compile(INTEGER(*self._arguments))
-        let_helper_end()
+        helper.finish()
         compiled = self.dispatcher.overloads[self._arguments]
         return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)  # type: ignore[no-any-return]
 

@@ -170,17 +170,19 @@ def blend_image(
             total += steps_of(part)
         elif not ready:
             fill_rows(tile, base, columns, left if inside else 0, right if inside else 0)
-        if kind == BYTES_TO_BYTES:
-            if not ready:
-                to_weights(weights[:size], part)
-            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
-            blend(out, f8, s8, weights[:size], start, planar_in, planar_out, scale, bias)
-        elif kind == BYTES_TO_FLOATS:
-            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
-            blend(out.view(np.float32), f8, s8, part, start, planar_in, planar_out, scale, bias)
-        else:
+        if kind == FLOATS_TO_FLOATS:
             f, s = array_at(first, values, np.float32), array_at(other, values, np.float32)
-            blend(out.view(np.float32), f, s, part, start, planar_in, planar_out, scale, bias)
+            floats = array_at(address_of(out), values, np.float32)
+            blend(floats, f, s, part, start, planar_in, planar_out, scale, bias)
+        else:
+            f8, s8 = array_at(first, values, np.uint8), array_at(other, values, np.uint8)
+            if kind == BYTES_TO_FLOATS:
+                floats = array_at(address_of(out), values, np.float32)
+                blend(floats, f8, s8, part, start, planar_in, planar_out, scale, bias)
+            else:
+                if not ready:
+                    to_weights(weights[:size], part)
+                blend(out, f8, s8, weights[:size], start, planar_in, planar_out, scale, bias)
         y += size // columns
         ready = boxed and y not in (top, bottom)
     return total  # type: ignore[return-value]

@@ -134,7 +134,7 @@ from miamix_cpu import MiAMixCollator, MiAMixConfig, cache, warmup
 from miamix_cpu.holes import draw_holes
 warmup()
 stats = draw_holes.dispatcher.stats
-print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), cache._helper._process)
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), cache.helper._process)
 """
 
 
@@ -273,7 +273,8 @@ def test_kernels_use_wide_vectors_and_count_no_references():
 def test_kernels_are_compiled_once():
     """But for what handles several dtypes; a literal among the arguments, say, would double a large one unseen."""
     code = (
-        "import gc, miamix_cpu.cache; miamix_cpu.cache._helper._wanted = False; miamix_cpu.warmup()\n"
+        "import gc, miamix_cpu.mixer; from miamix_cpu.cache import helper\n"
+        "helper.wanted = False; miamix_cpu.warmup()\n"
         "from numba.core.dispatcher import Dispatcher\n"
         "for found in filter(lambda thing: isinstance(thing, Dispatcher), gc.get_objects()):\n"
         "    if found.py_func.__module__.startswith('miamix_cpu') and len(found.signatures) > 1:\n"
