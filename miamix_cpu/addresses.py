@@ -1,4 +1,4 @@
-"""Memory and code by their addresses: arrays that no list holds, functions compiled apart from those that call them."""
+"""Arrays by their addresses, and back."""
 
 from __future__ import annotations
 
@@ -31,25 +31,14 @@ def array_at(address: np.uint64, shape: Any, dtype: Any) -> np.ndarray:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def address_of(typing_context: Any, array: Any) -> Any:
-    """Where the values of an array begin, uint64."""
+    """Where the values of an array begin, uint64.
+
+    It keeps no array alive: the name of one that a kernel made has to be used after the address is, or in a loop around
+    both.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.ptrtoint(values, ir.IntType(64))
 
     return types.uint64(array), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def call_at(typing_context: Any, address: Any, arguments: Any) -> Any:
-    """Call the function at `address` (uint64) with a tuple of numbers, as `compile.by_address` compiled it for them.
-
-    It returns an int64. Nothing says so where it takes others.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        numbers = [builder.extract_value(given[1], i) for i in range(len(arguments))]
-        function = ir.FunctionType(ir.IntType(64), [number.type for number in numbers])
-        return builder.call(builder.inttoptr(given[0], function.as_pointer()), numbers)
-
-    return types.int64(types.uint64, arguments), codegen

@@ -9,30 +9,29 @@ import subprocess
 import sys
 import time
 import warnings
-from contextlib import suppress
 from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
+
+try:
+    import fcntl
+except ImportError:  # Windows: each process compiles for itself
+    fcntl = None  # type: ignore[assignment]
+
 #: Files and folders whose text decides what the compiled code does.
 KERNEL_SOURCES = (
-    "addresses.py", "cache.py", "compile.py", "fingerprint.py", "gather.py", "holes.py", "labels.py", "masks",
-    "normals.py", "output.py", "pairing.py", "pipeline.py", "plan.py", "render.py", "sampling.py",
+    "addresses.py", "cache.py", "compile.py", "config.py", "fingerprint.py", "gather.py", "holes.py", "labels.py",
+    "masks", "normals.py", "output.py", "pairing.py", "pipeline.py", "plan.py", "render.py", "sampling.py",
 )  # fmt: skip
 
 _PATIENCE = 120.0  # seconds that a process waits for another one to compile
 _PARTING = 5.0  # and for its helper to end
 
 
-def use_cache(dispatcher: Any) -> None:
-    """Have Numba keep on disk what `dispatcher` compiles, where a place for it can be had."""
-    try:
-        dispatcher._cache = _entry_cache(dispatcher.py_func)
-    except Exception as error:  # no writable place, or another Numba: slower to start, never broken
-        _warn_uncached(error)
-
-
-def _entry_cache(function: Any) -> Any:
+class EntryCache(FunctionCache):  # type: ignore[misc]
     """Numba's file cache with four repairs.
 
     Numba looks only at the file of the entry itself, so an edited mask generator would go on running its old
@@ -42,53 +41,56 @@ def _entry_cache(function: Any) -> Any:
     looked at. Whoever compiles something later has them filled then. And processes that want the same code at the same
     time, as workers do, would all compile it: here one does, and the others wait.
     """
-    from numba.core.caching import FunctionCache
-    from numba.core.runtime import rtsys
 
-    class EntryCache(FunctionCache):  # type: ignore[misc]
-        _lock: _Lock | None = None
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._lock = _Lock(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
 
-        def _index_key(self, sig: Any, codegen: Any) -> Any:
-            return (*super()._index_key(sig, codegen), _SOURCES_DIGEST)
-
-        def load_overload(self, sig: Any, target_context: Any) -> Any:
-            try:
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What the cache has; None where it is to be compiled here."""
+        found = self._found(sig, target_context)
+        if found is None and self._enabled:
+            if self._lock.wait():
                 found = self._found(sig, target_context)
-                if found is None and self._enabled:
-                    helper.start()
-                    self._lock = _Lock(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
-                    if self._lock.wait():
-                        found = self._found(sig, target_context)
-                    if found is not None:
-                        self._unlock()
-                return found
-            except Exception as error:
-                _warn_uncached(error)
-                try:
-                    self.flush()
-                except Exception:
-                    self.disable()
-                return None
+            elif self._lock.held:
+                helper.start(self)
+        return found
 
-        def _found(self, sig: Any, target_context: Any) -> Any:
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Write it, or warn."""
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            _warn_uncached(error)
+            self.disable()
+
+    def release(self) -> None:
+        """Let other processes have it."""
+        self._lock.release()
+
+    def _found(self, sig: Any, target_context: Any) -> Any:
+        try:
             rtsys.initialize(target_context)  # what compiled code calls
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(sig, target_context)
-
-        def save_overload(self, sig: Any, data: Any) -> None:
+        except Exception as error:
+            _warn_uncached(error)
             try:
-                super().save_overload(sig, data)
-            except Exception as error:
-                _warn_uncached(error)
+                self.flush()
+            except Exception:
                 self.disable()
-            finally:
-                self._unlock()
+        return None
 
-        def _unlock(self) -> None:
-            if self._lock is not None:
-                self._lock.release()
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), _SOURCES_DIGEST)
 
-    return EntryCache(function)
+
+def use_cache(dispatcher: Any) -> None:
+    """Have Numba keep on disk what `dispatcher` compiles, where a place for it can be had."""
+    try:
+        dispatcher._cache = EntryCache(dispatcher.py_func)
+    except Exception as error:  # no writable place, or another Numba: slower to start, never broken
+        _warn_uncached(error)
 
 
 class _Lock:
@@ -99,24 +101,31 @@ class _Lock:
         self._file: Any = None
 
     def wait(self) -> bool:
-        """Take it; whether another process had it meanwhile. Where there are no locks nobody waits."""
+        """Take it; whether there is something to look at again, for another process had it meanwhile."""
+        if fcntl is None:
+            return False
+        began, waited = time.monotonic(), False
         try:
-            import fcntl
-
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a")
-            began = time.monotonic()
-            waited = False
-            while time.monotonic() - began < _PATIENCE:
+            while True:
                 try:
                     fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited where a process is forked
                     return waited
-                except (BlockingIOError, PermissionError):
+                except BlockingIOError:
                     waited = True
-                    time.sleep(0.02)
-        except (ImportError, OSError):
-            pass
-        return True
+                if time.monotonic() - began >= _PATIENCE:
+                    self.release()
+                    return True
+                time.sleep(0.02)
+        except OSError:  # no place for it, or a file system without locks
+            self.release()
+            return waited
+
+    @property
+    def held(self) -> bool:
+        """Whether this process has it."""
+        return self._file is not None
 
     def release(self) -> None:
         """Let it go."""
@@ -130,36 +139,48 @@ class Helper:
 
     Attributes
     ----------
-    wanted : bool
-        Whether there is something for it to do.
+    wanted_for : EntryCache or None
+        Of what it compiles, last of all; None where nothing is left to it.
     """
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.wanted_for: Any = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, once, where it is wanted, and has a second core and an interpreter."""
-        python = spawn.get_executable()
-        if not (self.wanted and python and _cores() > 1) or getattr(sys, "frozen", False):
+    def start(self, missing: EntryCache) -> None:
+        """Start it, once, where it has something to do, a second core and an interpreter.
+
+        Parameters
+        ----------
+        missing : what this process is about to compile
+        """
+        other, python = self.wanted_for, os.fsdecode(spawn.get_executable() or "")
+        if not isinstance(other, EntryCache) or other is missing or fcntl is None or _cores() == 1:
             return
-        self.wanted = False
+        # Others than Python, in which it is embedded, would take the command line for something else.
+        if getattr(sys, "frozen", False) or not Path(python).name.lower().startswith(("python", "pypy")):
+            return
+        self.wanted_for = None
         code = f"import sys; sys.path[:] = {sys.path!r}; from miamix_cpu.warm import other_half; other_half()"
         nothing = subprocess.DEVNULL
         try:
-            self._process = subprocess.Popen(
-                [os.fsdecode(python), "-c", code], stdin=nothing, stdout=nothing, stderr=nothing
-            )
-        except OSError:
+            with (Path(other.cache_path) / "helper.lock").open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # handed on; only one helper at a time has it
+                self._process = subprocess.Popen(
+                    [python, "-c", code], stdin=nothing, stdout=nothing, stderr=nothing, pass_fds=[file.fileno()]
+                )
+        except Exception:  # another process has started one, or processes are forbidden here, say
             return
         atexit.register(self._stop)
 
     def finish(self) -> None:
-        """Wait until it has ended, which it is about to do when its half can be had."""
-        if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_PARTING)
-                self._process = None
+        """See it off: it is about to end when the last that it compiles can be had."""
+        process, self._process = self._process, None
+        if process is not None:
+            try:
+                process.wait(_PARTING)
+            except subprocess.TimeoutExpired:
+                self._process = process
 
     def _stop(self) -> None:
         if self._process is not None:

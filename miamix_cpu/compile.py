@@ -7,14 +7,18 @@ that Python calls; it carries all kernels it uses, so only entries are cached on
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numba
+from llvmlite import ir
 from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
 
 from miamix_cpu.cache import helper, use_cache
-from miamix_cpu.pipeline import EntryCompiler, KernelCompiler, Part, PartCompiler
+from miamix_cpu.pipeline import Entry, KernelCompiler, Part, PartCompiler
 
 FLAGS: dict[str, Any] = {
     # Threads that share a collator run side by side; but for one, kernels touch no Python object.
@@ -24,7 +28,7 @@ FLAGS: dict[str, Any] = {
     "fastmath": {"contract", "nsz"},
     # Division by zero gives inf as in NumPy, without a branch in every loop.
     "error_model": "numpy",
-    # For callers in C, of whom there are none: a tenth of the time to compile.
+    # For callers in C, of whom there are none but in `ByAddress`: a tenth of the time to compile.
     "no_cfunc_wrapper": True,
 }
 
@@ -39,7 +43,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` as a building block of an entry. What it writes to must not overlap another argument.
 
     It makes no arrays, so none of those that it is given has to be counted while it looks at parts of it. It must not
-    return one either, not even in a tuple: memory would be freed that is still in use.
+    return one either, not even in a tuple: memory would be freed that is still in use. Nor can it print.
     """
     return Part(function, KernelCompiler, {**FLAGS, "_nrt": False})
 
@@ -51,7 +55,7 @@ def allocating(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile `function` into its only caller: it holds no loops over pixels, and each level of calls costs time."""
+    """Compile `function` into its callers, few: it holds no loops over pixels, and each level of calls costs time."""
     return numba.njit(**FLAGS, inline="always")(function)
 
 
@@ -71,20 +75,26 @@ def entry_with_gil(function: Callable[..., Any]) -> Any:
 
 
 class ByAddress:
-    """A function that entries call by its address (`addresses.call_at`), with a cache of its own.
+    """A function that entries call by its address, with a cache of its own.
 
     Parameters
     ----------
     function : callable
-        From numbers to an int.
+        From numbers to an int above 0.
     arguments : ADDRESS, INTEGER or FLOAT
+
+    Attributes
+    ----------
+    call : intrinsic
+        For entries: call(address, numbers), a tuple of those types. 0 where the function has failed.
     """
 
     def __init__(self, function: Callable[..., int], arguments: tuple[Any, ...]) -> None:
         # The wrapper for callers in C is what is called; none for Python.
         self.dispatcher = _entry(function, {**FLAGS, "no_cfunc_wrapper": False, "no_cpython_wrapper": True})
+        self.call = _call_of(arguments)
         self._arguments = arguments
-        helper.wanted = True
+        helper.wanted_for = self.dispatcher._cache
 
     @property
     def ready(self) -> bool:
@@ -97,7 +107,18 @@ class ByAddress:
         self.dispatcher.compile(INTEGER(*self._arguments))
         helper.finish()
         compiled = self.dispatcher.overloads[self._arguments]
-        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)  # type: ignore[no-any-return]
+        address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
+        if not address:
+            raise RuntimeError(f"{self.dispatcher.py_func.__name__} was compiled, but can't be found")
+        return address
+
+    def __reduce__(self) -> Any:
+        function = self.dispatcher.py_func
+        return _by_name, (function.__module__, function.__name__)  # elsewhere it has another address
+
+
+def _by_name(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
 
 
 def by_address(*arguments: Any) -> Callable[[Callable[..., int]], ByAddress]:
@@ -105,7 +126,23 @@ def by_address(*arguments: Any) -> Callable[[Callable[..., int]], ByAddress]:
     return lambda function: ByAddress(function, arguments)
 
 
+def _call_of(expected: tuple[Any, ...]) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def call(typing_context: Any, address: Any, arguments: Any) -> Any:
+        if tuple(arguments) != expected:
+            raise TypingError(f"called with {tuple(arguments)}, compiled for {expected}")
+
+        def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            numbers = [builder.extract_value(given[1], i) for i in range(len(expected))]
+            function = ir.FunctionType(ir.IntType(64), [number.type for number in numbers])
+            return builder.call(builder.inttoptr(given[0], function.as_pointer()), numbers)
+
+        return INTEGER(ADDRESS, arguments), codegen
+
+    return call
+
+
 def _entry(function: Callable[..., Any], flags: dict[str, Any]) -> Any:
-    dispatcher = numba.njit(**flags, pipeline_class=EntryCompiler)(function)
+    dispatcher = Entry(function, flags)
     use_cache(dispatcher)
     return dispatcher

@@ -40,7 +40,7 @@ def draw_holes(
     base: float,
     multiplied: int,
 ) -> int:
-    """Render the holes of one sample but the constant ones; return how many.
+    """Render the holes of one sample but the constant ones.
 
     Parameters
     ----------
@@ -54,6 +54,11 @@ def draw_holes(
     spare : address of float32 (product.padded(H, W),); changed
     base : float, constant_part(layers, multiplied)
     multiplied : 1 for merge="mul", 0 for "sum"
+
+    Returns
+    -------
+    int
+        One more than there are, for 0 tells that it failed.
     """
     shape, (along_y, along_x) = (height, width), table_shapes(height, width, most)
     first, other = array_at(mask, shape, np.float32), array_at(hole, shape, np.float32)
@@ -74,4 +79,4 @@ def draw_holes(
         if layer["window"] > 0:
             smooth(into, layer["window"], room)
         holes += 1
-    return holes  # type: ignore[return-value]
+    return holes + 1  # type: ignore[return-value]

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import numba
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
+
+from miamix_cpu.cache import EntryCache
 
 
 class _WideLower(Lower):  # type: ignore[misc]
@@ -45,7 +46,6 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
     def finalize(self) -> None:
         self._raise_if_finalized()
         for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         self._finalized = True
 
@@ -110,6 +110,27 @@ class KernelCompiler(PartCompiler):
         return super().define_pipelines()
 
 
+class Entry(CPUDispatcher):  # type: ignore[misc]
+    """A function that Python calls, or others by its address.
+
+    Parameters
+    ----------
+    function : callable
+    flags : Numba's options
+    """
+
+    def __init__(self, function: Callable[..., Any], flags: dict[str, Any]) -> None:
+        super().__init__(function, targetoptions={**flags, "nopython": True}, pipeline_class=EntryCompiler)
+
+    def compile(self, signature: Any) -> Any:
+        """Compile it, or load it; whatever happens, other processes are not kept waiting after it."""
+        try:
+            return super().compile(signature)
+        finally:
+            if isinstance(self._cache, EntryCache):
+                self._cache.release()
+
+
 class Part(CPUDispatcher):  # type: ignore[misc]
     """A function that only compiled code calls; where Python does, as in tests, an entry is made around it.
 
@@ -130,7 +151,7 @@ class Part(CPUDispatcher):  # type: ignore[misc]
     @cached_property
     def entry(self) -> Any:
         """A function around it, compiled in this process."""
-        return numba.njit(lambda *arguments: self(*arguments), pipeline_class=EntryCompiler)
+        return Entry(lambda *arguments: self(*arguments), {})
 
     def __call__(self, *arguments: Any) -> Any:
         """Call it from Python."""

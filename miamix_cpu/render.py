@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.addresses import address_of, array_at, call_at
+from miamix_cpu.addresses import address_of, array_at
 from miamix_cpu.compile import entry, inlined, kernel
+from miamix_cpu.holes import draw_holes
 from miamix_cpu.masks import constant_part, most_harmonics, single_box
 from miamix_cpu.masks.augment import make_room
 from miamix_cpu.masks.fmix import make_tables
 from miamix_cpu.output import STEPS, blend, blend_box, fill_rows, merge, steps_of, steps_of_box, to_weights
 
-#: What is mixed into what. One signature for all three: the masks' code, most of it, is compiled once.
+#: What is mixed into what. One signature for all three: what is alike is compiled once.
 BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
 
 _BLOCK = 1536  # pixels mixed at a time
+_draw_holes = draw_holes.call
 
 
 @entry
@@ -76,12 +78,15 @@ def render(
         base = constant_part(chosen, multiplied)
         holes = np.int64(0)
         if not boxed:
-            holes = call_at(np.uint64(draw), (
+            drawn = _draw_holes(np.uint64(draw), (
                 address_of(mask), address_of(hole), np.int64(height), np.int64(width), address_of(chosen),
                 np.int64(chosen.size), address_of(coefficients), np.int64(coefficients.size), address_of(table_y),
                 address_of(table_x), np.int64(most), address_of(sums), address_of(running), address_of(scratch[2]),
                 base, np.int64(multiplied),
             ))  # fmt: skip
+            if drawn == 0:
+                raise RuntimeError("a mask could not be drawn, for the reason that was printed")
+            holes = drawn - 1
         if boxed and kind == BYTES_TO_BYTES and (alike or taken_apart):
             values = pixels * scale.size
             f, s = array_at(first[i], values, np.uint8), array_at(other, values, np.uint8)

@@ -24,9 +24,9 @@ def warmup() -> None:
 
 
 def other_half() -> None:
-    """What `warmup` comes to last; in a process that helps another one."""
+    """What `warmup` comes to last; in a process that helps another one, which waits for the end of this."""
     from miamix_cpu.holes import draw_holes
 
-    helper.wanted = False
-    draw_holes.address  # noqa: B018  # compiled for it
+    helper.wanted_for = None
     hash_images([np.zeros((4, 4, 3), dtype=np.uint8)])
+    draw_holes.address  # noqa: B018  # compiled for it

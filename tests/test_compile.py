@@ -1,6 +1,7 @@
 """Numba's cache: whatever is wrong with it, a working collator and at most one warning."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import miamix_cpu
+from miamix_cpu import cache
 
 CODE = """
 import warnings
@@ -126,6 +128,113 @@ def test_nobody_waits_for_ever(tmp_path):
     assert run(tmp_path)[::2] == (0, 1)
 
 
+def python(code, cache, *options):
+    """Run code in a fresh process; what it printed."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-W", "error", *options, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout, result.stderr
+
+
+BROKEN = """
+import subprocess, sys
+from pathlib import Path
+from miamix_cpu import compile
+folder = Path(sys.argv[1])
+folder.mkdir(exist_ok=True)
+(folder / "broken.py").write_text("def broken(x): return x.nothing")
+sys.path.insert(0, str(folder))
+from broken import broken
+entry = compile.entry(broken)
+try:
+    entry(1)
+except Exception as error:
+    print(type(error).__name__)
+print(entry._cache._lock.held)
+"""
+
+
+def test_a_failed_compilation_lets_go_of_its_lock(tmp_path):
+    code = BROKEN.replace("sys.argv[1]", repr(str(tmp_path / "site")))
+    assert python(code, tmp_path)[0].split() == ["TypingError", "False"]
+
+
+def test_processes_at_once_start_one_helper(tmp_path):
+    """Whoever compiles starts it, and the others wait."""
+    code = (
+        "import subprocess, time\n"
+        "from multiprocessing import get_context\n"
+        "from miamix_cpu import cache, mixer, warmup\n"
+        "class Started(subprocess.Popen):\n"
+        "    def __init__(self, *arguments, **options):\n"
+        "        print('helper', flush=True)\n"
+        "        super().__init__(*arguments, **options)\n"
+        "subprocess.Popen = Started\n"
+        "workers = [get_context('fork').Process(target=warmup) for _ in range(3)]\n"
+        "[worker.start() for worker in workers]\n"
+        "[worker.join() for worker in workers]\n"
+        "print(*(worker.exitcode for worker in workers))\n"
+    )
+    if len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("needs two cores")
+    assert python(code, tmp_path)[0].split() == ["helper", "0", "0", "0"]
+
+
+def test_threads_that_want_it_at_once(tmp_path):
+    code = (
+        "import threading\n"
+        "from miamix_cpu.holes import draw_holes\n"
+        "found = []\n"
+        "threads = [threading.Thread(target=lambda: found.append(draw_holes.address)) for _ in range(4)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "print(len(found), len(set(found)), found[0] > 0)\n"
+    )
+    assert python(code, tmp_path)[0].split() == ["4", "1", "True"]
+
+
+def test_what_fails_in_a_function_called_by_its_address_is_told():
+    """An exception can't leave it; it is printed there, and raised by who called it."""
+    code = (
+        "import numpy as np\n"
+        "from miamix_cpu import MiAMix, MiAMixConfig, mixer\n"
+        "from miamix_cpu.compile import by_address\n"
+        "from miamix_cpu.holes import draw_holes\n"
+        "def fails(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p):\n"
+        "    if a >= 0: raise MemoryError('no room')\n"
+        "    return 1\n"
+        "failing = by_address(*draw_holes._arguments)(fails)\n"
+        "mix = MiAMix(2, MiAMixConfig(methods=('agmix',), weights=(1,)))\n"
+        "images, rng = np.zeros((4, 8, 8, 3), np.uint8), np.random.default_rng(0)\n"
+        "mix(images, [0, 1, 0, 1], rng=rng)\n"
+        "mixer.draw_holes = failing\n"
+        "try:\n"
+        "    mix(images, [0, 1, 0, 1], rng=rng)\n"
+        "except RuntimeError as error:\n"
+        "    print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert "a mask could not be drawn" in result.stdout, result.stderr
+    assert "MemoryError: no room" in result.stderr
+
+
+def test_a_call_by_address_is_of_what_it_was_compiled_for():
+    import numba
+
+    from miamix_cpu.holes import draw_holes
+
+    call = draw_holes.call
+    with pytest.raises(numba.TypingError, match="compiled for"):
+        numba.njit(lambda: call(np.uint64(0), (np.float32(1.0), np.int64(1))))()
+
+
+def test_what_is_called_by_its_address_is_pickled_by_its_name():
+    from miamix_cpu.holes import draw_holes
+
+    assert pickle.loads(pickle.dumps(draw_holes)) is draw_holes
+
+
 APART = """
 import os, sys
 from multiprocessing import spawn
@@ -138,29 +247,53 @@ print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), cache.he
 """
 
 
-@pytest.mark.parametrize(
-    ("first", "loaded"),
-    [
-        ("", 1),
-        ("os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", 0),
-        ("spawn.set_executable('/bin/false')", 0),
-        ("spawn.set_executable('/nowhere')", 0),
-        ("sys.frozen = True", 0),
-    ],
-    ids=["two cores", "one core", "a helper that fails", "no interpreter", "frozen"],
-)
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity tells here how many cores there are")
-def test_another_process_compiles_what_is_compiled_apart(first, loaded, tmp_path):
-    """And this one does, where there is none."""
-    if loaded and len(os.sched_getaffinity(0)) == 1:
+@pytest.mark.parametrize("fails", [False, True])
+def test_another_process_compiles_what_is_compiled_apart(fails, tmp_path):
+    """And this one does, where that fails."""
+    if len(os.sched_getaffinity(0)) == 1:
         pytest.skip("needs two cores")
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-W", "error", "-c", APART.format(first=first)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    hits, misses, helper = result.stdout.split(maxsplit=2)
-    assert (int(hits), int(misses)) == (loaded, 1 - loaded), result.stderr
-    assert helper == "None\n"  # no zombie
-    assert result.stderr == ""
+    failing = tmp_path / "python"
+    failing.symlink_to("/bin/false")
+    first = f"spawn.set_executable({str(failing)!r})" if fails else ""
+    out, words = python(APART.format(first=first), tmp_path)
+    assert out.split() == (["0", "1", "None"] if fails else ["1", "0", "None"]), words  # None: no zombie
+    assert words == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.setattr(cache, "_cores", lambda: 1),
+        lambda patch: patch.setattr(cache, "fcntl", None),
+        lambda patch: patch.setattr(sys, "frozen", True, raising=False),
+        lambda patch: patch.setattr(cache.spawn, "get_executable", lambda: "/usr/bin/an-application"),
+        lambda patch: patch.setattr(cache.spawn, "get_executable", lambda: None),
+        lambda patch: patch.setattr(cache.fcntl, "flock", lambda *_: os.open("/nowhere", 0)),
+        lambda patch: None,
+    ],
+    ids=["one core", "no locks", "frozen", "embedded", "no interpreter", "another helper", "forbidden"],
+)
+def test_where_no_helper_can_be_had_there_is_none(change, monkeypatch):
+    from miamix_cpu.holes import draw_holes
+    from miamix_cpu.render import render
+
+    def forbidden(*arguments, **options):
+        asked.append(arguments)
+        raise RuntimeError("no processes here")
+
+    asked = []
+    monkeypatch.setattr(cache.subprocess, "Popen", forbidden)
+    monkeypatch.setattr(cache, "_cores", lambda: 2)
+    change(monkeypatch)
+    helper = cache.Helper()
+    helper.wanted_for = draw_holes.dispatcher._cache
+    helper.start(draw_holes.dispatcher._cache)
+    assert not asked
+    helper.start(render._cache)
+    helper.start(render._cache)
+    assert len(asked) == ("forbidden" in os.environ["PYTEST_CURRENT_TEST"])
+    helper.finish()
 
 
 def test_another_cpus_cache_is_left_alone(tmp_path):
@@ -274,7 +407,7 @@ def test_kernels_are_compiled_once():
     """But for what handles several dtypes; a literal among the arguments, say, would double a large one unseen."""
     code = (
         "import gc, miamix_cpu.mixer; from miamix_cpu.cache import helper\n"
-        "helper.wanted = False; miamix_cpu.warmup()\n"
+        "helper.wanted_for = None; miamix_cpu.warmup()\n"
         "from numba.core.dispatcher import Dispatcher\n"
         "for found in filter(lambda thing: isinstance(thing, Dispatcher), gc.get_objects()):\n"
         "    if found.py_func.__module__.startswith('miamix_cpu') and len(found.signatures) > 1:\n"

@@ -71,7 +71,7 @@ def test_a_consumer_that_stops_early_leaves_nothing_behind(persistent):
     ) and time.time() < deadline:
         time.sleep(0.1)
     assert blocks_in_shared_memory() <= before
-    assert len(multiprocessing.active_children()) == children
+    assert len(multiprocessing.active_children()) <= children
 
 
 ENDLESS = """
