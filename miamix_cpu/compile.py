@@ -1,7 +1,8 @@
 """How kernels are compiled: every flag in one place, with its reason.
 
 `kernel` and `exact` compile building blocks, called from other kernels. `entry` compiles one of the few functions
-that Python calls; it carries all kernels it uses, so only entries are cached on disk.
+that Python calls; it carries all kernels it uses, so only entries are cached on disk. `by_address` compiles one that
+entries call and do not carry.
 """
 
 from __future__ import annotations

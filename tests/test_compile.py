@@ -253,9 +253,11 @@ def test_another_process_compiles_what_is_compiled_apart(fails, tmp_path):
     """And this one does, where that fails."""
     if len(os.sched_getaffinity(0)) == 1:
         pytest.skip("needs two cores")
-    failing = tmp_path / "python"
+    failing, package = tmp_path / "python", copy_of_the_package(tmp_path)
     failing.symlink_to("/bin/false")
-    first = f"spawn.set_executable({str(failing)!r})" if fails else ""
+    first = f"sys.path.insert(0, {str(package.parent)!r})"  # known to this process alone
+    if fails:
+        first += f"; spawn.set_executable({str(failing)!r})"
     out, words = python(APART.format(first=first), tmp_path)
     assert out.split() == (["0", "1", "None"] if fails else ["1", "0", "None"]), words  # None: no zombie
     assert words == ""
