@@ -174,7 +174,8 @@ class Helper:
         atexit.register(self._stop)
 
     def finish(self) -> None:
-        """See it off: it is about to end when the last that it compiles can be had."""
+        """See it off: when the last that it compiles can be had it is about to end, and no other one is needed."""
+        self.wanted_for = None
         process, self._process = self._process, None
         if process is not None:
             try:

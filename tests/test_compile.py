@@ -295,7 +295,10 @@ def test_where_no_helper_can_be_had_there_is_none(change, monkeypatch):
     helper.start(render._cache)
     helper.start(render._cache)
     assert len(asked) == ("forbidden" in os.environ["PYTEST_CURRENT_TEST"])
+    helper.wanted_for = draw_holes.dispatcher._cache
     helper.finish()
+    helper.start(render._cache)  # nothing is left to it
+    assert len(asked) == ("forbidden" in os.environ["PYTEST_CURRENT_TEST"])
 
 
 def test_another_cpus_cache_is_left_alone(tmp_path):
