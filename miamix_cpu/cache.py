@@ -23,8 +23,8 @@ except ImportError:  # Windows: each process compiles for itself
 
 #: Files and folders whose text decides what the compiled code does.
 KERNEL_SOURCES = (
-    "addresses.py", "cache.py", "compile.py", "config.py", "fingerprint.py", "gather.py", "holes.py", "labels.py",
-    "masks", "normals.py", "output.py", "pairing.py", "pipeline.py", "plan.py", "render.py", "sampling.py",
+    "addresses.py", "compile.py", "config.py", "fingerprint.py", "gather.py", "holes.py", "labels.py", "masks",
+    "normals.py", "output.py", "pairing.py", "pipeline.py", "plan.py", "render.py", "sampling.py",
 )  # fmt: skip
 
 _PATIENCE = 120.0  # seconds that a process waits for another one to compile

@@ -1,4 +1,4 @@
-"""Stages 2 and 3 of a sample: its layers' masks, augmented; compiled apart from what mixes (MiAMix, section 3.2.3).
+"""Stage 3 of a sample: the masks of its layers, augmented; compiled apart from what mixes (MiAMix, section 3.2.3).
 
 Half of all code to compile, so that two processes can have a half each: `render` calls it by its address.
 """

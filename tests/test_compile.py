@@ -128,25 +128,21 @@ def test_nobody_waits_for_ever(tmp_path):
     assert run(tmp_path)[::2] == (0, 1)
 
 
-def python(code, cache, *options):
-    """Run code in a fresh process; what it printed."""
+def python(code, cache):
+    """Run code in a fresh process; what it printed, and its errors."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-W", "error", *options, "-c", code]
+    command = [sys.executable, "-W", "error", "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert result.returncode == 0, result.stderr
     return result.stdout, result.stderr
 
 
 BROKEN = """
-import subprocess, sys
-from pathlib import Path
-from miamix_cpu import compile
-folder = Path(sys.argv[1])
-folder.mkdir(exist_ok=True)
-(folder / "broken.py").write_text("def broken(x): return x.nothing")
-sys.path.insert(0, str(folder))
+import sys
+sys.path.insert(0, {folder!r})
 from broken import broken
-entry = compile.entry(broken)
+from miamix_cpu.compile import entry
+entry = entry(broken)
 try:
     entry(1)
 except Exception as error:
@@ -156,8 +152,8 @@ print(entry._cache._lock.held)
 
 
 def test_a_failed_compilation_lets_go_of_its_lock(tmp_path):
-    code = BROKEN.replace("sys.argv[1]", repr(str(tmp_path / "site")))
-    assert python(code, tmp_path)[0].split() == ["TypingError", "False"]
+    (tmp_path / "broken.py").write_text("def broken(x): return x.nothing")
+    assert python(BROKEN.format(folder=str(tmp_path)), tmp_path)[0].split() == ["TypingError", "False"]
 
 
 def test_processes_at_once_start_one_helper(tmp_path):
