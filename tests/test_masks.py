@@ -16,7 +16,7 @@ from miamix_cpu.masks.fmix import fill_fmix, fill_waves, make_tables, scale_nois
 from miamix_cpu.masks.gmix import fill_gaussian, power_of_half
 from miamix_cpu.masks.gridmix import fill_gridmix
 from miamix_cpu.masks.mixup import fill_mixup
-from miamix_cpu.masks.product import multiply_small, padded
+from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
 from miamix_cpu.masks.threshold import choose_largest, collect, extremes, find_threshold
 from miamix_cpu.plan import LAYER
 from tests import naive
@@ -588,3 +588,10 @@ def test_holes_do_not_repeat(rng):
         holes, ratios = holes_of(alone(method), 16, 16, 40, rng)
         assert len(np.unique(holes.reshape(40, -1), axis=0)) > 20 or method == "mixup"
         assert len(np.unique(ratios)) == 40
+
+
+def test_tables_of_a_narrow_image_hold_whole_tiles():
+    """The product reads a tile's rows and columns, used or not; beyond the array that would be anybody's memory."""
+    table_y, table_x = make_tables(2, 3, 1)
+    assert table_y.shape[0] >= 2 + ROWS
+    assert table_x.shape[1] >= LANES
