@@ -2,7 +2,7 @@
 
 `kernel` and `exact` compile building blocks, called from other kernels. `entry` compiles one of the few functions
 that Python calls; it carries all kernels it uses, so only entries are cached on disk. `by_address` compiles one that
-entries call and do not carry.
+entries call and do not carry. What `instructions` decorates is not compiled but written out wherever it is called.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
+from numba.core.extending import _Intrinsic
 from numba.extending import intrinsic
 
 from miamix_cpu.cache import helper, use_cache
@@ -73,6 +74,36 @@ def entry(function: Callable[..., Any]) -> Any:
 def entry_with_gil(function: Callable[..., Any]) -> Any:
     """Compile an entry that reads Python objects, which other threads must not change meanwhile."""
     return _entry(function, {**FLAGS, "nogil": False})
+
+
+class _Instructions(_Intrinsic):  # type: ignore[misc]
+    """An intrinsic that Python can call too."""
+
+    def __init__(self, define: Callable[..., Any], function: Callable[..., Any]) -> None:
+        super().__init__(function.__name__, define)
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+
+def instructions(define: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Give kernels a few instructions in place of a Python function.
+
+    Parameters
+    ----------
+    define : callable
+        From the typing context and the types of the arguments to a signature and what writes the code, as for
+        `numba.extending.intrinsic`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        written = _Instructions(define, function)
+        written._register()
+        return written
+
+    return decorate
 
 
 class ByAddress:

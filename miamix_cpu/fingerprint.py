@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from miamix_cpu.addresses import array_at
+from miamix_cpu.arrays import array_at, empty, run
 from miamix_cpu.compile import allocating, entry, kernel
 from miamix_cpu.gather import Gathered, gather, prefetch
+from miamix_cpu.scalars import smaller
 
 _WHOLE_UP_TO = 1 << 14
 _LATTICE_PIXELS = 1024
@@ -100,13 +101,15 @@ def hash_lattices(
     each = -(-run // 8)
     points = planes * rows * columns
     in_place = points == 1 and size % (8 * _LANES) == 0
-    words = np.zeros(-(-points * each // _LANES) * _LANES, np.uint64)
+    words = empty(-(-points * each // _LANES) * _LANES, np.uint64)
+    for w in range(points * each, words.size):
+        words[w] = np.uint64(0)
     for i in range(addresses.size):
         if in_place and addresses[i] % np.uint64(8) == 0:
             hashes[i] = hash_words(array_at(addresses[i], size // 8, np.uint64), np.uint64(size))
             continue
         filled = 0
-        ahead = addresses[min(i + 1, addresses.size - 1)]
+        ahead = addresses[smaller(i + 1, addresses.size - 1)]
         for plane in range(planes):
             for row in range(rows):
                 start = plane * plane_step + row * row_step
@@ -123,7 +126,7 @@ def hash_lattices(
 def word_at(address: np.uint64, start: int, size: int) -> np.uint64:
     """The eight bytes from `start`, or the last eight of `size`, or all bytes if they are fewer."""
     if size >= 8:
-        return array_at(address + np.uint64(min(start, size - 8)), 1, np.uint64)[0]  # type: ignore[no-any-return]
+        return array_at(address + np.uint64(smaller(start, size - 8)), 1, np.uint64)[0]  # type: ignore[no-any-return]
     source = array_at(address, size, np.uint8)
     word = np.uint64(0)
     for b in range(size):
@@ -142,11 +145,11 @@ def hash_words(words: np.ndarray, seed: np.uint64) -> np.uint64:
     words : uint64 (LANES * n,)
     seed : uint64
     """
-    lanes = np.empty(_LANES, np.uint64)
+    lanes = empty(_LANES, np.uint64)
     for lane in range(_LANES):
         lanes[lane] = seed + np.uint64(lane) * _PRIME_3
     for w in range(0, words.size, _LANES):
-        block = words[w : w + _LANES]
+        block = run(words, w, w + _LANES)
         for lane in range(_LANES):
             mixed = lanes[lane] ^ block[lane]
             lanes[lane] = (mixed & _LOWER) * _PRIME_32 + (mixed >> np.uint64(32))

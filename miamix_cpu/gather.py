@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from miamix_cpu.addresses import array_at
+from miamix_cpu.arrays import array_at
 from miamix_cpu.compile import entry_with_gil, kernel
 
 _LINE = 64  # bytes of a cache line

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from miamix_cpu.addresses import array_at
+from miamix_cpu.arrays import array_at
 from miamix_cpu.compile import ADDRESS, FLOAT, INTEGER, by_address
 from miamix_cpu.config import MIXUP
 from miamix_cpu.masks import fill_hole, smooth
@@ -60,7 +60,7 @@ def draw_holes(
     int
         One more than there are, for 0 tells that it failed.
     """
-    shape, (along_y, along_x) = (height, width), table_shapes(height, width, most)
+    shape, pixels, (along_y, along_x) = (height, width), height * width, table_shapes(height, width, most)
     first, other = array_at(mask, shape, np.float32), array_at(hole, shape, np.float32)
     tables = array_at(table_y, along_y, np.float32), array_at(table_x, along_x, np.float32)
     for_sums, for_running = room_shapes(height, width)
@@ -73,7 +73,7 @@ def draw_holes(
         if layer["method"] == MIXUP:
             continue
         if holes >= 2:
-            merge(first.reshape(first.size), other.reshape(first.size), holes, base, multiplied != 0)
+            merge(array_at(mask, pixels, np.float32), array_at(hole, pixels, np.float32), holes, base, multiplied != 0)
         into = first if holes == 0 else other
         fill_hole(into, layer, noise, tables, field)
         if layer["window"] > 0:

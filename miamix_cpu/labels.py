@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.arrays import fill
 from miamix_cpu.compile import entry, exact
 
 _ROUNDING = 1e-5  # by how much a row of soft labels in float32 may miss its bounds
@@ -156,7 +157,7 @@ def mix_classes(
     """
     for i in range(labels.size):
         row = out[i]
-        row[:] = np.float32(off)
+        fill(row, np.float32(off))
         add_classes(row, labels[i], labels[partner[i]], lam[i], np.float32(on))
 
 

@@ -21,7 +21,7 @@ from miamix_cpu.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS,
 from miamix_cpu.sampling import draw_plan
 
 TARGETS = ("soft", "pair")
-_NO_MASKS = np.empty((0, 1, 1), dtype=np.float32)
+_NO_MASKS = np.empty((0, 1), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +250,7 @@ def mix_views(
     rows = out.reshape(len(plan), -1).view(np.uint8)
     rest = (
         lam,
-        _NO_MASKS if masks is None else masks,
+        _NO_MASKS if masks is None else masks.reshape(len(plan), -1),
         scratch,
         first.addresses,
         second.addresses,

@@ -10,10 +10,13 @@ import math
 
 import numpy as np
 
+from miamix_cpu.arrays import run
 from miamix_cpu.compile import entry, exact
+from miamix_cpu.scalars import larger, reinterpret
 
 _TURN = np.float32(2 * math.pi / 2**32)
 _LN2 = np.float32(math.log(2))
+_WORDS = 2.0**64
 
 
 # Those of SplitMix64 (Steele, Lea and Flood, 2014, doi:10.1145/2660193.2660195).
@@ -46,9 +49,9 @@ def make_normals(normals: np.ndarray, uniforms: np.ndarray) -> None:
     normals : float32 (2 * m,); overwritten
     uniforms : float64 (2,), in [0, 1)
     """
-    first, second = np.uint64(uniforms[0] * 2.0**64), np.uint64(uniforms[1] * 2.0**64)
+    first, second = np.uint64(uniforms[0] * _WORDS), np.uint64(uniforms[1] * _WORDS)
     pairs = normals.size // 2
-    cosines, sines = normals[:pairs], normals[pairs:]
+    cosines, sines = run(normals, 0, pairs), run(normals, pairs, 2 * pairs)
     for i in range(pairs):
         bits = np.uint64(bits_of(np.uint64(i), first, second))
         radius = radius_of(np.uint32(bits >> np.uint64(32)))
@@ -80,9 +83,9 @@ def radius_of(upper: np.uint32) -> np.float32:
     The logarithm of m * 2^e, m between sqrt(1/2) and sqrt(2), is e ln 2 + 2 artanh((m - 1) / (m + 1)).
     """
     value = np.float32(upper) + np.float32(0.5)
-    word = np.float32(value).view(np.int32)
+    word = reinterpret(value, np.int32)
     exponent = np.int32(np.int32(word - np.int32(0x3F3504F3)) >> np.int32(23))
-    m = np.int32(word - np.int32(exponent << np.int32(23))).view(np.float32)
+    m = reinterpret(np.int32(word - np.int32(exponent << np.int32(23))), np.float32)
     s = (m - np.float32(1.0)) / (m + np.float32(1.0))
     square = s * s
     p = np.float32(1 / 9)
@@ -91,7 +94,7 @@ def radius_of(upper: np.uint32) -> np.float32:
     p = p * square + np.float32(1 / 3)
     p = p * square + np.float32(1.0)
     log = np.float32(exponent - np.int32(32)) * _LN2 + np.float32(2.0) * s * p
-    return np.sqrt(max(np.float32(0.0), np.float32(-2.0) * log))  # type: ignore[no-any-return]
+    return np.sqrt(larger(np.float32(0.0), np.float32(-2.0) * log))  # type: ignore[no-any-return]
 
 
 @exact

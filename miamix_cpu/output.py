@@ -13,7 +13,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from miamix_cpu.arrays import fill, run
 from miamix_cpu.compile import EXACT, kernel
+from miamix_cpu.scalars import larger, smaller
 
 #: `lam` is measured in integers of this many steps: exact for binary masks and in any order of summation, and each
 #: pixel is rounded by at most 1.2e-7. More steps would leave float32 no bit for the half that rounds.
@@ -41,21 +43,21 @@ def merge(mask: np.ndarray, hole: np.ndarray, holes: int, base: float, multiplie
     """
     b = np.float32(base)
     if holes == 0:
-        mask[:] = b
+        fill(mask, b)
     if multiplied:
-        if holes in (1, 2):
+        if 1 <= holes <= 2:
             for p in range(mask.size):
                 mask[p] = b * (np.float32(1.0) - mask[p])
         if holes >= 2:
             for p in range(mask.size):
                 mask[p] *= np.float32(1.0) - hole[p]
     else:
-        if holes in (1, 2):
+        if 1 <= holes <= 2:
             for p in range(mask.size):
-                mask[p] = max(np.float32(0.0), b - mask[p])
+                mask[p] = larger(np.float32(0.0), b - mask[p])
         if holes >= 2:
             for p in range(mask.size):
-                mask[p] = max(np.float32(0.0), mask[p] - hole[p])
+                mask[p] = larger(np.float32(0.0), mask[p] - hole[p])
 
 
 @kernel
@@ -186,22 +188,23 @@ def blend(
     if channels == 1 or (planar_in and planar_out):
         for c in range(channels):
             at, end = c * pixels + start, c * pixels + start + n
-            f, s, o, a, b = first[at:end], second[at:end], out[at:end], scale[c], bias[c]
+            f, s, o, a, b = run(first, at, end), run(second, at, end), run(out, at, end), scale[c], bias[c]
             for p in range(n):
                 o[p] = mixed(weights[p], f[p], s[p], a, b)
     elif channels == 3 and not planar_in:
         # Written out: LLVM turns stride 3 into whole vector loads only where it sees all three channels.
         a0, a1, a2, b0, b1, b2 = scale[0], scale[1], scale[2], bias[0], bias[1], bias[2]
-        f, s = first[3 * start : 3 * (start + n)], second[3 * start : 3 * (start + n)]
+        at, end = 3 * start, 3 * (start + n)
+        f, s = run(first, at, end), run(second, at, end)
         if planar_out:
-            o0, o1 = out[start : start + n], out[pixels + start : pixels + start + n]
-            o2 = out[2 * pixels + start : 2 * pixels + start + n]
+            o0, o1 = run(out, start, start + n), run(out, pixels + start, pixels + start + n)
+            o2 = run(out, 2 * pixels + start, 2 * pixels + start + n)
             for p in range(n):
                 o0[p] = mixed(weights[p], f[3 * p], s[3 * p], a0, b0)
                 o1[p] = mixed(weights[p], f[3 * p + 1], s[3 * p + 1], a1, b1)
                 o2[p] = mixed(weights[p], f[3 * p + 2], s[3 * p + 2], a2, b2)
         else:
-            o = out[3 * start : 3 * (start + n)]
+            o = run(out, at, end)
             for p in range(n):
                 o[3 * p] = mixed(weights[p], f[3 * p], s[3 * p], a0, b0)
                 o[3 * p + 1] = mixed(weights[p], f[3 * p + 1], s[3 * p + 1], a1, b1)
@@ -226,9 +229,9 @@ def fill_rows(tile: np.ndarray, base: float, columns: int, left: int, right: int
     base : float
     columns, left, right : int
     """
-    tile[:] = np.float32(base)
+    fill(tile, np.float32(base))
     for row in range(0, tile.size if right > left else 0, columns):
-        tile[row + left : row + right] = 0.0
+        fill(run(tile, row + left, row + right), np.float32(0.0))
 
 
 @kernel
@@ -263,25 +266,26 @@ def blend_box(
     top, bottom, left, right = box
     weight = np.int16(np.int32(np.float32(base) * np.float32(_ONE) - np.float32(0.5)))
     if taken_apart:
-        red, green, blue = out[:pixels], out[pixels : 2 * pixels], out[2 * pixels :]
+        red, green, blue = run(out, 0, pixels), run(out, pixels, 2 * pixels), run(out, 2 * pixels, 3 * pixels)
         if weight == _ONE:
             take_apart(first, red, green, blue)
         else:
             most = room.size // 3
             for start in range(0, pixels, most):
-                end = start + most
-                mix_run(room, first[3 * start : 3 * end], second[3 * start : 3 * end], weight)
-                take_apart(room, red[start:end], green[start:end], blue[start:end])
+                end = smaller(start + most, pixels)
+                mix_run(room, run(first, 3 * start, 3 * end), run(second, 3 * start, 3 * end), weight)
+                take_apart(room, run(red, start, end), run(green, start, end), run(blue, start, end))
         for y in range(top, bottom):
             start, end = y * columns + left, y * columns + right
-            take_apart(second[3 * start : 3 * end], red[start:end], green[start:end], blue[start:end])
+            values = run(second, 3 * start, 3 * end)
+            take_apart(values, run(red, start, end), run(green, start, end), run(blue, start, end))
         return
     mix_run(out, first, second, weight)
     planes, step = (channels, 1) if planar else (1, channels)
     for c in range(planes):
         for y in range(top, bottom):
             start, end = c * pixels + (y * columns + left) * step, c * pixels + (y * columns + right) * step
-            copy_run(out[start:end], second[start:end])
+            copy_run(run(out, start, end), run(second, start, end))
 
 
 @kernel

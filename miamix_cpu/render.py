@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.addresses import address_of, array_at
+from miamix_cpu.arrays import address_of, array_at, empty, run
 from miamix_cpu.compile import entry, inlined, kernel
 from miamix_cpu.holes import draw_holes
 from miamix_cpu.masks import constant_part, most_harmonics, single_box
 from miamix_cpu.masks.augment import make_room
 from miamix_cpu.masks.fmix import make_tables
 from miamix_cpu.output import STEPS, blend, blend_box, fill_rows, merge, steps_of, steps_of_box, to_weights
+from miamix_cpu.scalars import larger, smaller
 
 #: What is mixed into what. One signature for all three: what is alike is compiled once.
 BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS = 0, 1, 2
@@ -51,7 +52,7 @@ def render(
     kind : int, BYTES_TO_BYTES, BYTES_TO_FLOATS or FLOATS_TO_FLOATS
     out : uint8 (N, bytes of an image), C-contiguous; overwritten with uint8 or float32 values
     lam : float32 (N,); overwritten
-    masks : float32 (N, H, W), overwritten, or (0, any, any) where they are not wanted
+    masks : float32 (N, H * W), overwritten, or (0, any) where they are not wanted
     scratch : float32 (3, product.padded(H, W)); changed
     first, second : uint64 (N,), addresses of sample i's two views; of those that nobody mixes in, any image will do
     partner, layers, first_layer, coefficients, height, width : the plan's
@@ -64,14 +65,14 @@ def render(
     most, pixels = most_harmonics(layers), height * width
     table_y, table_x = make_tables(height, width, most)
     sums, running = make_room(height, width)
-    own, hole = scratch[0, :pixels], scratch[1, :pixels]
-    tile = np.empty(max(1, min(height, _BLOCK // width)) * width, np.float32)
-    weights, room = np.empty(tile.size, np.int16), np.empty(3 * tile.size, np.uint8)
+    own, hole = run(scratch[0], 0, pixels), run(scratch[1], 0, pixels)
+    tile = empty(larger(1, smaller(height, _BLOCK // width)) * width, np.float32)
+    weights, room = empty(tile.size, np.int16), empty(3 * tile.size, np.uint8)
     alike = planar_in == planar_out or scale.size == 1
     taken_apart = scale.size == 3 and planar_out and not planar_in
     for i in range(out.shape[0]):
-        mask = masks[i].reshape(pixels) if masks.shape[0] else own
-        chosen = layers[first_layer[i] : first_layer[i + 1]]
+        mask = masks[i] if masks.shape[0] else own
+        chosen = run(layers, first_layer[i], first_layer[i + 1])
         other = second[partner[i]]
         boxed, box = single_box(chosen, height, width)
         boxed = boxed and masks.shape[0] == 0
@@ -113,7 +114,7 @@ def nominal_lam(layers: np.ndarray) -> float:
     left = 1.0
     for j in range(layers.size):
         left -= layers[j]["ratio"]
-    return max(0.0, left)
+    return larger(0.0, left)  # type: ignore[no-any-return]
 
 
 @kernel
@@ -167,11 +168,11 @@ def blend_image(
     while y < rows:
         inside = top <= y < bottom
         end = top if y < top else bottom if inside else rows
-        start, size = y * columns, min(most, end - y) * columns
+        start, size = y * columns, smaller(most, end - y) * columns
         other = first if boxed and base == 1.0 and not inside else second
-        part = tile[:size] if boxed else mask[start : start + size]
+        part = run(tile, 0, size) if boxed else run(mask, start, start + size)
         if not boxed:
-            merge(part, hole[start : start + size], holes, base, multiplied)
+            merge(part, run(hole, start, start + size), holes, base, multiplied)
             total += steps_of(part)
         elif not ready:
             fill_rows(tile, base, columns, left if inside else 0, right if inside else 0)
@@ -186,8 +187,8 @@ def blend_image(
                 blend(floats, f8, s8, part, start, planar_in, planar_out, scale, bias)
             else:
                 if not ready:
-                    to_weights(weights[:size], part)
-                blend(out, f8, s8, weights[:size], start, planar_in, planar_out, scale, bias)
+                    to_weights(run(weights, 0, size), part)
+                blend(out, f8, s8, run(weights, 0, size), start, planar_in, planar_out, scale, bias)
         y += size // columns
-        ready = boxed and y not in (top, bottom)
+        ready = boxed and y != top and y != bottom
     return total  # type: ignore[return-value]

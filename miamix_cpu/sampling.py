@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 
+from miamix_cpu.arrays import run
 from miamix_cpu.compile import entry, exact
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.masks import UNIFORMS, draw_layers, filter_noise, options_of
 from miamix_cpu.normals import draw_normals
 from miamix_cpu.pairing import draw_partners, uniforms_for
 from miamix_cpu.plan import LAYER, MixPlan
+from miamix_cpu.scalars import larger
 
 _GAMMA_FROM = 0.1  # a gamma variate of this shape is below 1e-300 once in 1e30 draws
 
@@ -138,7 +140,7 @@ def fill_plan(
     for i in range(k.size):
         k[i] = k_min + math.floor(counting[i] * (k_max - k_min + 1))
     draw_ratios(first_layer, layers, k, gammas, logarithms)
-    drawn = layers[: first_layer[k.size]]
+    drawn = run(layers, 0, first_layer[k.size])
     normals = draw_layers(drawn, uniforms, options[0], height, width)
     fields = 0
     for j in range(drawn.size):
@@ -165,7 +167,7 @@ def draw_ratios(
     for i in range(k.size):
         start, total = first_layer[i], 0.0
         if logarithms:
-            take_powers(gammas[i, : k[i]], gammas[i, most : most + k[i]])
+            take_powers(run(gammas[i], 0, k[i]), run(gammas[i], most, most + k[i]))
         for j in range(k[i]):
             total += gammas[i, j] + gammas[i, most + j]
         for j in range(k[i]):
@@ -184,7 +186,7 @@ def take_powers(first: np.ndarray, second: np.ndarray) -> None:
     """
     largest = -math.inf
     for j in range(first.size):
-        largest = max(largest, first[j], second[j])
+        largest = larger(largest, larger(first[j], second[j]))
     for j in range(first.size):
         first[j] = math.exp(first[j] - largest)
         second[j] = math.exp(second[j] - largest)

@@ -6,7 +6,7 @@ import torch
 from numba import njit
 
 from miamix_cpu import gather as module
-from miamix_cpu.addresses import array_at
+from miamix_cpu.arrays import array_at
 from miamix_cpu.gather import find, gather
 
 

@@ -135,13 +135,16 @@ def test_gaussian_thin_and_far_stays_in_range():
 
 @BOTH
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 33])
-def test_waves(run, n):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_waves(run, n, transposed):
     """More periods than pixels among them, which a field of 1 x 40 asks for."""
-    waves = blank((2 * 20, n))
-    run(fill_waves)(waves, n)
+    waves = blank((n + 3, 2 * 20) if transposed else (2 * 20, n + 3))
+    run(fill_waves)(waves, n, transposed)
+    waves = waves.T if transposed else waves
     angles = 2 * np.pi * np.arange(20)[:, None] * np.arange(n) / n
-    np.testing.assert_allclose(waves[::2], np.cos(angles), atol=1e-6)
-    np.testing.assert_allclose(waves[1::2], np.sin(angles), atol=1e-6)
+    np.testing.assert_allclose(waves[::2, :n], np.cos(angles), atol=1e-6)
+    np.testing.assert_allclose(waves[1::2, :n], np.sin(angles), atol=1e-6)
+    assert (waves[:, n:] == 0).all()
 
 
 @BOTH

@@ -108,21 +108,22 @@ def test_stages_do_not_import_each_other():
         "cache": set(),
         "pipeline": {"cache"},
         "compile": {"cache", "pipeline"},
-        "addresses": {"compile"},
-        "normals": {"compile"},
+        "arrays": {"compile"},
+        "scalars": {"compile"},
+        "normals": {"arrays", "compile", "scalars"},
         "pairing": {"compile"},
-        "output": {"compile"},
-        "fingerprint": {"addresses", "compile", "gather"},
-        "gather": {"addresses", "compile"},
-        "labels": {"compile"},
+        "output": {"arrays", "compile", "scalars"},
+        "fingerprint": {"arrays", "compile", "gather", "scalars"},
+        "gather": {"arrays", "compile"},
+        "labels": {"arrays", "compile"},
         "images": {"gather"},
         "randomness": set(),
-        "masks": {"compile", "config", "masks"},
+        "masks": {"arrays", "compile", "config", "masks", "scalars"},
         "samples": {"epochs"},
         "shared": set(),
-        "sampling": {"compile", "config", "masks", "normals", "pairing", "plan"},
-        "holes": {"addresses", "compile", "config", "masks", "output", "plan"},
-        "render": {"addresses", "compile", "holes", "masks", "output"},
+        "sampling": {"arrays", "compile", "config", "masks", "normals", "pairing", "plan", "scalars"},
+        "holes": {"arrays", "compile", "config", "masks", "output", "plan"},
+        "render": {"arrays", "compile", "holes", "masks", "output", "scalars"},
         "mixer": {"checks", "config", "gather", "holes", "labels", "masks", "memory", "plan", "render", "sampling"},
         "views": {"epochs", "images", "randomness"},
         "epochs": {"checks"},
@@ -147,7 +148,9 @@ def test_stages_do_not_import_each_other():
 
 def test_every_kernel_is_part_of_the_caches_key():
     for path in PACKAGE.rglob("*.py"):
-        decorators = r"^@(kernel|allocating|exact|inlined|entry|entry_with_gil|by_address|intrinsic|overload)\b"
+        decorators = (
+            r"^@(kernel|allocating|exact|inlined|entry|entry_with_gil|by_address|intrinsic|overload|instructions)\b"
+        )
         if re.search(decorators, path.read_text(), flags=re.M):
             assert path.relative_to(PACKAGE).parts[0] in KERNEL_SOURCES, path
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from miamix_cpu.arrays import run
 from miamix_cpu.compile import exact, inlined, kernel
 from miamix_cpu.config import AGMIX, CUTMIX, FMIX, GMIX, GRIDMIX, MIXUP, MiAMixConfig
 from miamix_cpu.masks.agmix import draw_agmix
@@ -21,6 +22,7 @@ from miamix_cpu.masks.fmix import draw_fmix, fill_fmix, filter_noise, harmonics_
 from miamix_cpu.masks.gmix import draw_gmix, fill_gaussian
 from miamix_cpu.masks.gridmix import draw_gridmix, fill_gridmix
 from miamix_cpu.masks.mixup import draw_mixup, fill_mixup
+from miamix_cpu.scalars import larger, smaller
 
 __all__ = [
     "GENERATORS",
@@ -122,7 +124,7 @@ def draw_layers(layers: np.ndarray, uniforms: np.ndarray, options: Any, height: 
     """
     total = 0
     for j in range(layers.size):
-        layer, uniform = layers[j], uniforms[j * UNIFORMS : (j + 1) * UNIFORMS]
+        layer, uniform = layers[j], run(uniforms, j * UNIFORMS, (j + 1) * UNIFORMS)
         method = 0
         while uniform[0] >= options["shares"][method]:
             method += 1
@@ -136,9 +138,9 @@ def draw_layers(layers: np.ndarray, uniforms: np.ndarray, options: Any, height: 
 @inlined
 def draw_layer(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
     """Derive the fields of one layer, whose `method` and `ratio` are known."""
-    method, own = layer["method"], uniform[6:]
+    method, own = layer["method"], run(uniform, 6, UNIFORMS)
     if _AUGMENTABLE[method]:
-        draw_augmentation(layer, uniform[1:6], options, height, width)
+        draw_augmentation(layer, run(uniform, 1, 6), options, height, width)
     if method == MIXUP:
         draw_mixup(layer, own, options)
     elif method == CUTMIX:
@@ -166,7 +168,7 @@ def constant_part(layers: np.ndarray, multiplied: bool) -> float:
     for j in range(layers.size):
         if layers[j]["method"] == MIXUP:
             ratio = layers[j]["ratio"]
-            base = base * (1.0 - ratio) if multiplied else max(0.0, base - ratio)
+            base = base * (1.0 - ratio) if multiplied else larger(0.0, base - ratio)
     return base
 
 
@@ -181,7 +183,7 @@ def most_harmonics(layers: np.ndarray) -> int:
     most = 0
     for j in range(layers.size):
         if layers[j]["method"] == FMIX and not layers[j]["is_field"]:
-            most = max(most, layers[j]["rows"] // 2, layers[j]["columns"] - 1)
+            most = larger(most, larger(layers[j]["rows"] // 2, layers[j]["columns"] - 1))
     return most
 
 
@@ -228,11 +230,11 @@ def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
     elif method == FMIX:
         fill_fmix(hole, layer, coefficients, tables, spare)
     elif method == GRIDMIX:
-        noise = coefficients[layer["start"] : layer["start"] + layer["rows"] * layer["columns"]]
+        noise = run(coefficients, layer["start"], layer["start"] + layer["rows"] * layer["columns"])
         count = math.floor(layer["ratio"] * noise.size + layer["dither"])
         fill_gridmix(
             hole, layer["cells"], layer["height"], layer["cy"], layer["cx"], layer["angle"], layer["shear"],
-            noise, min(count, noise.size),
+            noise, smaller(count, noise.size),
         )  # fmt: skip
-    elif method in (GMIX, AGMIX):
+    else:  # GMIX and AGMIX
         fill_gaussian(hole, layer["cy"], layer["cx"], layer["height"], layer["width"], layer["angle"])

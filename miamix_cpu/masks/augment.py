@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.arrays import empty, fill, run
 from miamix_cpu.compile import exact, inlined, kernel
 from miamix_cpu.masks.running import LANES, ROWS, add_up
+from miamix_cpu.scalars import larger, smaller
 
 #: Its square fits 16 bits, signed.
 LARGEST_WINDOW = 181
@@ -35,8 +37,8 @@ def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int
         layer["shear"] = options["shear_max"] * (2 * uniform[3] - 1)
     if uniform[1] < options["p_smooth"]:
         # Odd windows 3, 5, .., at most smooth_max of the shorter side, but 3 at least.
-        largest = min(LARGEST_WINDOW, math.floor(options["smooth_max"] * min(height, width)))
-        choices = max(1, (largest - 1) // 2)
+        largest = smaller(LARGEST_WINDOW, math.floor(options["smooth_max"] * smaller(height, width)))
+        choices = larger(1, (largest - 1) // 2)
         layer["window"] = 3 + 2 * math.floor(uniform[4] * choices)
 
 
@@ -54,7 +56,7 @@ def make_room(height: int, width: int) -> Any:
         (H in whole ROWS, W in whole LANES), and (ROWS, W and the largest window). What is not used is undefined.
     """
     for_sums, for_running = room_shapes(height, width)
-    return np.empty(for_sums, np.int16), np.empty(for_running, np.int16)
+    return empty(for_sums, np.int16), empty(for_running, np.int16)
 
 
 @inlined
@@ -80,8 +82,8 @@ def smooth(hole: np.ndarray, window: int, room: Any) -> None:
     rows, columns = hole.shape
     radius = window // 2
     sums, running = room
-    first = sums[0, :columns]
-    first[:] = 0
+    first = run(sums[0], 0, columns)
+    fill(first, np.int16(0))
     for y in range(-radius, radius + 1):
         add_row(first, hole[mirror(y, rows)])
     for y in range(1, rows):
@@ -90,9 +92,10 @@ def smooth(hole: np.ndarray, window: int, room: Any) -> None:
     share = np.nextafter(np.float32(1.0) / np.float32(window * window), np.float32(2.0))
     for top in range(0, rows, ROWS):
         add_up(running, radius + 1, sums, top)
-        for y in range(top, min(rows, top + ROWS)):
-            mirror_ends(running[y - top], radius, columns)
-            mean_row(hole[y], running[y - top, :columns], running[y - top, window : window + columns], share)
+        for y in range(top, smaller(rows, top + ROWS)):
+            sums_so_far = running[y - top]
+            mirror_ends(sums_so_far, radius, columns)
+            mean_row(hole[y], run(sums_so_far, 0, columns), run(sums_so_far, window, window + columns), share)
 
 
 @kernel
@@ -151,7 +154,7 @@ def mean_row(means: np.ndarray, before: np.ndarray, after: np.ndarray, share: fl
     share : float32, 1 / pixels of a window
     """
     for x in range(means.size):
-        means[x] = min(np.float32(1.0), np.float32(np.int16(after[x] - before[x])) * share)
+        means[x] = smaller(np.float32(1.0), np.float32(np.int16(after[x] - before[x])) * share)
 
 
 @kernel

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.arrays import fill, run
 from miamix_cpu.compile import exact, kernel
+from miamix_cpu.scalars import larger, smaller
 
 
 @exact
@@ -42,10 +44,10 @@ def box_of(cy: float, cx: float, height: float, width: float, rows: int, columns
 
     y + 0.5 between (cy - height / 2) * rows and (cy + height / 2) * rows, and x alike.
     """
-    top = max(0, math.floor((cy - height / 2) * rows - 0.5) + 1)
-    bottom = min(rows, math.ceil((cy + height / 2) * rows - 0.5))
-    left = max(0, math.floor((cx - width / 2) * columns - 0.5) + 1)
-    right = min(columns, math.ceil((cx + width / 2) * columns - 0.5))
+    top = larger(0, math.floor((cy - height / 2) * rows - 0.5) + 1)
+    bottom = smaller(rows, math.ceil((cy + height / 2) * rows - 0.5))
+    left = larger(0, math.floor((cx - width / 2) * columns - 0.5) + 1)
+    right = smaller(columns, math.ceil((cx + width / 2) * columns - 0.5))
     if bottom <= top or right <= left:
         return 0, 0, 0, 0
     return top, bottom, left, right
@@ -77,11 +79,11 @@ def fill_cutmix(
     shear : float
     """
     rows, columns = hole.shape
-    hole[:] = 0.0
+    fill(hole, np.float32(0.0))
     if not augmented:
         top, bottom, left, right = box_of(cy, cx, height, width, rows, columns)
         for y in range(top, bottom):
-            hole[y, left:right] = 1.0
+            fill(run(hole[y], left, right), np.float32(1.0))
         return
     cosine, sine = math.cos(angle), math.sin(angle)
     step_v = np.float32(-sine / columns)

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.arrays import address_of, array_at, empty, fill, run
 from miamix_cpu.compile import allocating, exact, inlined, kernel
 from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
 from miamix_cpu.masks.threshold import choose_largest
+from miamix_cpu.scalars import larger, smaller
 
 #: Beyond this many harmonics along the longer side the field comes from a full FFT.
 MOST_HARMONICS = 32
@@ -70,9 +72,9 @@ def draw_fmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width:
         layer["rows"], layer["columns"] = height, width
     else:
         # Up to the same frequency along both sides, and never above half the sampling rate.
-        longer = max(height, width)
-        layer["rows"] = 2 * min(harmonics * height // longer, height // 2) + 1
-        layer["columns"] = min(harmonics * width // longer, width // 2) + 1
+        longer = larger(height, width)
+        layer["rows"] = 2 * smaller(harmonics * height // longer, height // 2) + 1
+        layer["columns"] = smaller(harmonics * width // longer, width // 2) + 1
 
 
 def filter_noise(noise: np.ndarray, decay: float, angle: float, shear: float) -> np.ndarray:
@@ -109,37 +111,42 @@ def make_tables(height: int, width: int, most: int) -> Any:
     two arrays, float32 (H or more, 2 * most + 2) and (2 * most + 2, W or more): cos 0, sin 0, cos 1, sin 1, ..
     """
     along_y, along_x = table_shapes(height, width, most)
-    table_y, table_x = np.zeros(along_y, np.float32), np.zeros(along_x, np.float32)
-    # Sliced alike, so that fill_waves is compiled once.
-    fill_waves(table_y[:height, : 2 * most + 2].T, height)
-    fill_waves(table_x[: 2 * most + 2, :width], width)
+    table_y, table_x = empty(along_y, np.float32), empty(along_x, np.float32)
+    fill_waves(table_y, height, np.bool_(True))  # literals would have it compiled twice
+    fill_waves(table_x, width, np.bool_(False))
     return table_y, table_x
 
 
 @inlined
 def table_shapes(height: int, width: int, most: int) -> Any:
     """Of the arrays of `make_tables`."""
-    return (height + ROWS, 2 * most + 2), (2 * most + 2, max(width, LANES))
+    return (height + ROWS, 2 * most + 2), (2 * most + 2, larger(width, LANES))
 
 
 @allocating
-def fill_waves(waves: np.ndarray, n: int) -> None:
-    """Cosine and sine of 2 pi k j / n in rows 2 k and 2 k + 1, from n exact angles.
+def fill_waves(waves: np.ndarray, n: int, transposed: bool) -> None:
+    """Cosine and sine of 2 pi k j / n in rows 2 k and 2 k + 1, from n exact angles; 0 in what remains.
 
     Parameters
     ----------
-    waves : float32 (2 * K, n); overwritten
+    waves : float32 (2 * K, at least n), or transposed; overwritten
     n : int
+    transposed : bool
     """
-    cosine, sine = np.empty(n, np.float32), np.empty(n, np.float32)
+    most, columns = waves.shape[1 if transposed else 0] // 2, waves.shape[1]
+    next_row, next_column = (1, columns) if transposed else (columns, 1)
+    fill(waves, np.float32(0.0))
+    values = array_at(address_of(waves), waves.size, np.float32)
+    cosine, sine = empty(n, np.float32), empty(n, np.float32)
     for j in range(n):
         cosine[j] = math.cos(2 * math.pi * j / n)
         sine[j] = math.sin(2 * math.pi * j / n)
-    for k in range(waves.shape[0] // 2):
-        at, step = 0, k % n
-        for j in range(n):  # at = k * j % n, without a division each
-            waves[2 * k, j], waves[2 * k + 1, j] = cosine[at], sine[at]
+    for k in range(most):
+        at, step, to = 0, k % n, 2 * k * next_row
+        for _ in range(n):  # at = k * j % n, without a division each
+            values[to], values[to + next_row] = cosine[at], sine[at]
             at = at + step if at + step < n else at + step - n
+            to += next_column
 
 
 @inlined
@@ -155,22 +162,22 @@ def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
     spare : float32 (padded(H, W),); changed
     """
     size = hole.size
-    count = min(size, math.floor(layer["ratio"] * size + layer["dither"]))
+    count = smaller(size, math.floor(layer["ratio"] * size + layer["dither"]))
     if count == 0 or count == size:
-        hole[:] = np.float32(count > 0)
+        fill(hole, np.float32(count > 0))
         return
     rows, columns = layer["rows"], layer["columns"]
-    block = coefficients[layer["start"] : layer["start"] + rows * columns * (1 if layer["is_field"] else 2)]
+    block = run(coefficients, layer["start"], layer["start"] + rows * columns * (1 if layer["is_field"] else 2))
     if layer["is_field"]:
         field = block
     else:
-        scaled = np.empty(block.size, np.float32)
+        scaled = empty(block.size, np.float32)
         scale_noise(
             scaled, block, rows, columns, hole.shape[0], hole.shape[1], layer["decay"], layer["angle"], layer["shear"]
         )
         synthesise(spare, scaled, hole.shape[0], hole.shape[1], rows, columns, tables)
-        field = spare[:size]
-    choose_largest(hole.reshape(size), field, hole.shape[1], count)
+        field = run(spare, 0, size)
+    choose_largest(array_at(address_of(hole), size, np.float32), field, hole.shape[1], count)
 
 
 @kernel
@@ -200,7 +207,7 @@ def scale_noise(
     decay, angle, shear : float; angle in radians
     """
     cosine, sine = math.cos(angle), math.sin(angle)
-    longer = max(height, width)
+    longer = larger(height, width)
     for kx in range(columns):
         fx = kx * longer / width
         for row in range(rows):
@@ -208,7 +215,7 @@ def scale_noise(
             fy = ky * longer / height
             along = fx * cosine + fy * sine
             across = fy * cosine - fx * sine - shear * along
-            square = max(1.0, along * along + across * across)
+            square = larger(1.0, along * along + across * across)
             # The usual decay of 3 without a power, which would cost as much as the rest of the mask at 32 x 32.
             amplitude = 1 / (square * math.sqrt(square)) if decay == 3.0 else square ** (-0.5 * decay)
             if kx == 0 and ky <= 0:
@@ -240,17 +247,20 @@ def synthesise(
     """
     table_y, table_x = tables
     most_y, waves = rows // 2, 2 * columns
-    c = block[: columns * rows * 2].reshape((columns, rows, 2))
     # By ky, cosine and sine; by kx, the real part and the imaginary one, negative. Zeros, for the padding is multiplied
     # too, and denormal numbers that happen to lie there are slow.
-    folded = np.zeros((2 * most_y + 2, max(waves, LANES)), np.float32)
+    folded = empty((2 * most_y + 2, larger(waves, LANES)), np.float32)
+    fill(folded, np.float32(0.0))
     for kx in range(columns):
-        folded[0, 2 * kx], folded[0, 2 * kx + 1] = c[kx, most_y, 0], -c[kx, most_y, 1]
+        still = 2 * (kx * rows + most_y)
+        folded[0, 2 * kx], folded[0, 2 * kx + 1] = block[still], -block[still + 1]
         for ky in range(1, most_y + 1):
-            up, down = c[kx, most_y + ky], c[kx, most_y - ky]
-            folded[2 * ky, 2 * kx], folded[2 * ky, 2 * kx + 1] = up[0] + down[0], -(up[1] + down[1])
-            folded[2 * ky + 1, 2 * kx], folded[2 * ky + 1, 2 * kx + 1] = down[1] - up[1], down[0] - up[0]
-    along_y = np.empty(padded(height, waves), np.float32)
-    multiply_small(along_y, table_y, folded, height, 2 * most_y + 2, waves)
-    high = along_y.size // waves
-    multiply_small(field, along_y[: high * waves].reshape((high, waves)), table_x, height, waves, width)
+            up, down = still + 2 * ky, still - 2 * ky
+            folded[2 * ky, 2 * kx] = block[up] + block[down]
+            folded[2 * ky, 2 * kx + 1] = -(block[up + 1] + block[down + 1])
+            folded[2 * ky + 1, 2 * kx] = block[down + 1] - block[up + 1]
+            folded[2 * ky + 1, 2 * kx + 1] = block[down] - block[up]
+    size = padded(height, waves)
+    along_y = empty((-(-size // waves), waves), np.float32)
+    multiply_small(array_at(address_of(along_y), size, np.float32), table_y, folded, height, 2 * most_y + 2, waves)
+    multiply_small(field, along_y, table_x, height, waves, width)

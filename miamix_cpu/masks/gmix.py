@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.arrays import fill
 from miamix_cpu.compile import exact, kernel
+from miamix_cpu.scalars import larger, reinterpret, smaller
 
 
 @exact
@@ -39,9 +41,9 @@ def set_deviations(layer: Any, q: float, area: bool, height: int, width: int) ->
     if area:
         sigma /= math.sqrt(2 * math.pi * math.sqrt(1 - q * q))
     if sigma > 0:
-        half_a_pixel = 0.5 / min(height, width)
-        layer["width"] = max(half_a_pixel, sigma * math.sqrt(1 + q))
-        layer["height"] = max(half_a_pixel, sigma * math.sqrt(1 - q))
+        half_a_pixel = 0.5 / smaller(height, width)
+        layer["width"] = larger(half_a_pixel, sigma * math.sqrt(1 + q))
+        layer["height"] = larger(half_a_pixel, sigma * math.sqrt(1 - q))
 
 
 @kernel
@@ -64,21 +66,22 @@ def fill_gaussian(hole: np.ndarray, cy: float, cx: float, sigma_v: float, sigma_
     """
     rows, columns = hole.shape
     if sigma_u <= 0 or sigma_v <= 0:
-        hole[:] = 0.0
+        fill(hole, np.float32(0.0))
         return
     cosine, sine = math.cos(angle), math.sin(angle)
     # 1/2 S^-1 in pixels, built from the angle and the two axes: no difference of near-equal numbers as |q| -> 1. As a
     # power of 2.
     half = 0.5 / math.log(2.0)
-    yy = half * (sine * sine / sigma_u**2 + cosine * cosine / sigma_v**2) / rows**2
-    xx = half * (cosine * cosine / sigma_u**2 + sine * sine / sigma_v**2) / columns**2
-    xy = 2 * half * sine * cosine * (1 / sigma_u**2 - 1 / sigma_v**2) / (rows * columns)
+    square_u, square_v = sigma_u * sigma_u, sigma_v * sigma_v
+    yy = half * (sine * sine / square_u + cosine * cosine / square_v) / (rows * rows)
+    xx = half * (cosine * cosine / square_u + sine * sine / square_v) / (columns * columns)
+    xy = 2 * half * sine * cosine * (1 / square_u - 1 / square_v) / (rows * columns)
     x0 = np.float32(0.5 - cx * columns)
     for y in range(rows):
         dy = y + 0.5 - cy * rows
         # Completing the square keeps the exponent >= 0 in float32: xx (dx + shift)^2 + rest.
         shift = np.float32(0.5 * xy * dy / xx) + x0
-        rest = np.float32(max(0.0, (yy - 0.25 * xy * xy / xx) * dy * dy))
+        rest = np.float32(larger(0.0, (yy - 0.25 * xy * xy / xx) * dy * dy))
         curve = np.float32(xx)
         row = hole[y]
         for x in range(columns):
@@ -93,7 +96,7 @@ def power_of_half(z: np.float32) -> np.float32:
     -z = n + f with n whole and |f| <= 1/2; 2^f by its Taylor series. Adding 1.5 * 2^23 leaves n in the sum's last bits,
     from where it is added to the exponent. z is cut at 116, where 2^-z is 1e-35.
     """
-    t = max(-z, np.float32(-116.0))
+    t = larger(-z, np.float32(-116.0))
     raised = np.float32(t + np.float32(12582912.0))
     f = t - (raised - np.float32(12582912.0))
     p = np.float32(1.5403530393381609e-4)
@@ -103,5 +106,5 @@ def power_of_half(z: np.float32) -> np.float32:
     p = p * f + np.float32(2.402265069591007e-1)
     p = p * f + np.float32(6.931471805599453e-1)
     p = np.float32(p * f + np.float32(1.0))
-    n = np.int32(raised.view(np.int32) << np.int32(23))
-    return np.int32(p.view(np.int32) + n).view(np.float32)
+    n = np.int32(reinterpret(raised, np.int32) << np.int32(23))
+    return reinterpret(np.int32(reinterpret(p, np.int32) + n), np.float32)  # type: ignore[no-any-return]

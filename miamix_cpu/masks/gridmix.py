@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.arrays import empty, fill
 from miamix_cpu.compile import allocating, exact, kernel
 from miamix_cpu.masks.threshold import choose_largest
+from miamix_cpu.scalars import smaller
 
 
 @exact
@@ -69,8 +71,8 @@ def fill_gridmix(
     """
     rows, columns = hole.shape
     regular = noise.size == 0
-    chosen = np.zeros(noise.size, np.float32)
-    cell_y = cell_x = min(rows, columns) / cells
+    chosen = empty(noise.size, np.float32)
+    cell_y = cell_x = smaller(rows, columns) / cells
     if not regular:
         cell_y, cell_x = rows / cells, columns / cells
         phase_y = phase_x = cells / 2
@@ -83,12 +85,12 @@ def fill_gridmix(
                     hole[y, x] = chosen[first + (2 * x + 1) * cells // (2 * columns)]
             return
     elif side >= 1:
-        hole[:] = 1.0
+        fill(hole, np.float32(1.0))
         return
     elif angle == 0 and shear == 0:
         # Upright: rows that cross holes are all alike.
         u, step, none = np.float32((0.5 - columns / 2) / cell_x + phase_x), np.float32(1 / cell_x), np.float32(0.0)
-        alike = np.empty(columns, np.float32)
+        alike = empty(columns, np.float32)
         fill_row(alike, u, none, step, none, side)
         for y in range(rows):
             v = np.float32((y + 0.5 - rows / 2) / cell_y + phase_y)

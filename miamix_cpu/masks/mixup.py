@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.arrays import fill
 from miamix_cpu.compile import exact, kernel
 
 
@@ -26,4 +27,4 @@ def fill_mixup(hole: np.ndarray, ratio: float) -> None:
     hole : float32 (H, W), C-contiguous; overwritten
     ratio : float in [0, 1]
     """
-    hole[:] = np.float32(ratio)
+    fill(hole, np.float32(ratio))

@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 from miamix_cpu.compile import kernel
+from miamix_cpu.scalars import larger, smaller
 
 #: A tile of the result: ROWS rows of LANES values. Operands are padded to whole tiles.
 ROWS, LANES = 4, 16
@@ -44,7 +45,7 @@ def multiply_small(out: np.ndarray, left: np.ndarray, right: np.ndarray, rows: i
     for top in range(0, rows, ROWS):
         for start in range(0, columns, LANES):
             # The last tile overlaps the one before it. Where there is none, a row runs into the next, written later.
-            at = max(0, min(start, columns - LANES))
+            at = larger(0, smaller(start, columns - LANES))
             _tile(out, top * columns + at, columns, left, top, right, at, depth)
 
 

@@ -9,8 +9,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from miamix_cpu.arrays import address_of, array_at, empty, fill, run
 from miamix_cpu.compile import allocating, inlined, kernel
 from miamix_cpu.masks.product import LANES
+from miamix_cpu.scalars import larger, reinterpret, smaller
 
 _FEW = 8  # values that are sorted out one by one
 _SAMPLED_FROM = 1 << 12
@@ -30,7 +32,7 @@ def choose_largest(chosen: np.ndarray, values: np.ndarray, columns: int, count: 
     count : int in [0, n]
     """
     if count == 0:
-        chosen[:] = 0.0
+        fill(chosen, np.float32(0.0))
         return
     threshold, ties, alike = find_threshold(values, columns, count)
     if ties == alike:
@@ -67,7 +69,7 @@ def find_threshold(values: np.ndarray, columns: int, count: int) -> Any:
     if values.size >= _SAMPLED_FROM:
         # Samples one below the other, or along a diagonal, would all be off in the same way.
         step = _STEPS[0] if 1 < columns % _STEPS[0] < _STEPS[0] - 1 else _STEPS[1]
-        sample = np.empty(values.size // step, np.float32)
+        sample = empty(values.size // step, np.float32)
         for i in range(sample.size):
             sample[i] = values[step * i]
         rank, least, most = count * sample.size // values.size, low, high
@@ -75,17 +77,17 @@ def find_threshold(values: np.ndarray, columns: int, count: int) -> Any:
             least = narrow(sample, rank + _SLACK, low, high, sample.size, 0)[0]
         if rank - _SLACK >= 1:
             # At least so many exceed `least`; only the first guess depends on it.
-            most = narrow(sample, rank - _SLACK, least, high, min(sample.size, rank + _SLACK), 0)[1]
-        room = np.empty(values.size // 4, np.float32)
+            most = narrow(sample, rank - _SLACK, least, high, smaller(sample.size, rank + _SLACK), 0)[1]
+        room = empty(values.size // 4, np.float32)
         inside, above = collect(room, values, least, most)
         if above < count <= above + inside:
-            part, wanted, low, high, above_low = room[:inside], count - above, least, most, inside
+            part, wanted, low, high, above_low = run(room, 0, inside), count - above, least, most, inside
     low, high, above_low, above_high = narrow(part, wanted, low, high, above_low, above_high)
     wanted -= above_high
     if above_low - above_high > _FEW:
         return high, wanted, above_low - above_high  # nothing lies between: all that are left equal high
-    room = np.empty(_FEW, np.float32)
-    few = room[: collect(room, part, low, high)[0]]
+    room = empty(_FEW, np.float32)
+    few = run(room, 0, collect(room, part, low, high)[0])
     for rank in range(wanted):  # selection: the rank-th largest to the front
         best = rank
         for p in range(rank + 1, few.size):
@@ -116,8 +118,8 @@ def narrow(values: np.ndarray, count: int, low: Any, high: Any, above_low: int, 
     if low == -np.inf or high == np.inf:
         least, greatest = extremes(values)
         # Below the least also where the processor takes denormal numbers for 0 (torch.set_flush_denormal).
-        low = max(low, np.float32(least - (abs(least) * np.float32(1e-6) + np.float32(1e-30))))
-        high = min(high, greatest)
+        low = larger(low, np.float32(least - (abs(least) * np.float32(1e-6) + np.float32(1e-30))))
+        high = smaller(high, greatest)
     turn = 0
     while above_low - above_high > _FEW:
         share = (above_low - count + 0.5) / (above_low - above_high) if turn % 2 == 0 else 0.5
@@ -145,12 +147,12 @@ def extremes(values: np.ndarray) -> Any:
     ----------
     values : float32 (n,), finite
     """
-    words = values.view(np.int32)
+    words = array_at(address_of(values), values.size, np.int32)
     least, greatest = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
     for p in range(words.size):
         word = in_order(words[p])
-        least, greatest = np.int32(min(least, word)), np.int32(max(greatest, word))
-    return np.int32(in_order(least)).view(np.float32), np.int32(in_order(greatest)).view(np.float32)
+        least, greatest = smaller(least, word), larger(greatest, word)
+    return reinterpret(np.int32(in_order(least)), np.float32), reinterpret(np.int32(in_order(greatest)), np.float32)
 
 
 @kernel

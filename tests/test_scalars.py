@@ -1,0 +1,68 @@
+"""What kernels do with numbers, against Python and NumPy."""
+
+import itertools
+import math
+
+import numba
+import numpy as np
+import pytest
+from numba.core import event
+from numba.core.errors import TypingError
+
+from miamix_cpu.compile import FLAGS
+from miamix_cpu.scalars import larger, reinterpret, smaller
+
+BOTH = pytest.mark.parametrize("compiled", [lambda f: f, numba.njit(**FLAGS)], ids=["python", "compiled"])
+NUMBERS = {
+    np.int32: [-(2**31), -1, 0, 1, 2**31 - 1],
+    np.int64: [-(2**63), -1, 0, 1, 2**63 - 1],
+    np.uint64: [0, 1, 2**63, 2**64 - 1],
+    np.float32: [-math.inf, -1.5, -0.0, 0.0, 1e-40, 2.5, math.inf],
+    np.float64: [-math.inf, -1.5, 0.0, 1e-310, 2.5, math.inf],
+}
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_larger_and_smaller(compiled, dtype):
+    high, low = compiled(lambda one, other: larger(one, other)), compiled(lambda one, other: smaller(one, other))
+    for one, other in itertools.product(map(dtype, NUMBERS[dtype]), repeat=2):
+        assert high(one, other) == max(one, other)
+        assert low(one, other) == min(one, other)
+
+
+@BOTH
+def test_the_first_of_nan(compiled):
+    for choose in compiled(lambda one, other: larger(one, other)), compiled(lambda one, other: smaller(one, other)):
+        assert math.isnan(choose(math.nan, 1.0))
+        assert choose(1.0, math.nan) == 1.0
+
+
+@BOTH
+def test_a_literal_does_not_change_the_type(compiled):
+    assert compiled(lambda value: larger(0, value))(-3) == 0
+    assert compiled(lambda value: smaller(0.5, value))(0.25) == 0.25
+    assert compiled(lambda value: larger(1, value))(2.5) == 2.5
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("one", "other"), [(np.int32, np.float32), (np.float32, np.int32), (np.uint64, np.float64), (np.int64, np.uint64)]
+)
+def test_reinterpret(compiled, one, other, rng):
+    for word in rng.integers(0, 2**31, 20).tolist():
+        value = one(word)
+        assert other(compiled(lambda value: reinterpret(value, other))(value)).tobytes() == value.tobytes()
+
+
+def test_reinterpret_of_another_width():
+    with pytest.raises(TypingError, match="different widths"):
+        numba.njit(lambda value: reinterpret(value, np.float32))(np.int64(1))
+
+
+def test_nothing_is_compiled_for_them():
+    """That is what they are for: Numba's own `max` is a function for each pair of types."""
+    compiled = event.RecordingListener()
+    with event.install_listener("numba:compile", compiled):
+        numba.njit(lambda a, b: larger(a, b) + smaller(a, 1.0) + reinterpret(b, np.uint64))(1.5, 2.5)
+    assert len(compiled.buffer) == 2  # the function itself, its begin and its end
