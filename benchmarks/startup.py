@@ -43,33 +43,37 @@ def first_batch(_: int, queue: object) -> None:
     queue.put(time.perf_counter() - start)  # type: ignore[attr-defined]
 
 
+def first_batches(times: int, cache: str) -> list[float]:
+    """`first_batch` of so many processes, one after the other."""
+    import torch
+
+    os.environ["NUMBA_CACHE_DIR"] = cache
+    context = torch.multiprocessing.get_context("spawn")
+    found = []
+    for _ in range(times):
+        queue = context.Queue()
+        process = context.Process(target=first_batch, args=(0, queue))
+        process.start()
+        found.append(queue.get())
+        process.join()
+    return found
+
+
 def main() -> None:
     """Measure, print, write."""
     given = parser(__doc__.splitlines()[0], "startup", plots=False).parse_args()
-    import torch
-
     times = 2 if given.quick else 5
-    with tempfile.TemporaryDirectory() as cache:
-        cold = seconds(_WARMUP, cache)
-        warm = statistics.median(seconds(_WARMUP, cache) for _ in range(times))
-        imported = statistics.median(seconds(_IMPORT, cache) for _ in range(times))
-        os.environ["NUMBA_CACHE_DIR"] = cache
-        context = torch.multiprocessing.get_context("spawn")
-        firsts = []
-        for _ in range(times):
-            queue = context.Queue()
-            process = context.Process(target=first_batch, args=(0, queue))
-            process.start()
-            firsts.append(queue.get())
-            process.join()
-    result = {
-        "import miamix_cpu": imported,
-        "compile everything, cold cache": cold,
-        "load everything, warm cache": warm,
-        "first batch in a spawned worker, warm cache": statistics.median(firsts),
-    }
-    print(table(["seconds", ""], [[name, f"{value:.2f}"] for name, value in result.items()]))
-    write(given.json, {"seconds": result})
+    with tempfile.TemporaryDirectory() as folder:
+        caches = [os.path.join(folder, str(i)) for i in range(times)]
+        runs = {
+            "compile everything, cold cache": [seconds(_WARMUP, cache) for cache in caches],
+            "load everything, warm cache": [seconds(_WARMUP, cache) for cache in caches],
+            "import miamix_cpu": [seconds(_IMPORT, cache) for cache in caches],
+            "first batch in a spawned worker, warm cache": first_batches(times, caches[0]),
+        }
+    rows = [[name, *(f"{of(found):.2f}" for of in (statistics.median, min, max))] for name, found in runs.items()]
+    print(table(["seconds", "median", "least", "most"], rows))
+    write(given.json, {"seconds": {name: statistics.median(found) for name, found in runs.items()}, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from numba.core.extending import _Intrinsic
 from numba.extending import intrinsic
 
 from miamix_cpu.cache import helper, use_cache
-from miamix_cpu.pipeline import Entry, KernelCompiler, Part, PartCompiler
+from miamix_cpu.pipeline import Entry, Part
 
 FLAGS: dict[str, Any] = {
     # Threads that share a collator run side by side; but for one, kernels touch no Python object.
@@ -34,9 +34,6 @@ FLAGS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 
-#: Without fused multiply-add: rounded alike on every CPU, and in a loop's vectors as in its last odd values.
-EXACT = {**FLAGS, "fastmath": False}
-
 #: Types of `by_address`.
 ADDRESS, INTEGER, FLOAT = types.uint64, types.int64, types.float64
 
@@ -47,13 +44,13 @@ def kernel(function: Callable[..., Any]) -> Any:
     It makes no arrays, so none of those that it is given has to be counted while it looks at parts of it. It must not
     return one either, not even in a tuple: memory would be freed that is still in use. Nor can it print.
     """
-    return Part(function, KernelCompiler, {**FLAGS, "_nrt": False})
+    return Part(function, {**FLAGS, "_nrt": False})
 
 
 def allocating(function: Callable[..., Any]) -> Any:
     """Compile `function` as a `kernel` that makes arrays for itself."""
     # Left unsaid, it would be as in the kernel that calls it first.
-    return Part(function, KernelCompiler, {**FLAGS, "_nrt": True})
+    return Part(function, {**FLAGS, "_nrt": True})
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -62,8 +59,12 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def exact(function: Callable[..., Any]) -> Any:
-    """Compile `function` as a building block that is rounded alike on every CPU: the same plan everywhere."""
-    return Part(function, PartCompiler, EXACT)
+    """Compile `function` as a `kernel` without fused multiply-add.
+
+    It is rounded alike on every CPU, so that a plan is the same everywhere, and in a loop's vectors as in its last odd
+    values.
+    """
+    return Part(function, {**FLAGS, "_nrt": False, "fastmath": False})
 
 
 def entry(function: Callable[..., Any]) -> Any:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
 
 from miamix_cpu.arrays import fill, run
-from miamix_cpu.compile import EXACT, kernel
+from miamix_cpu.compile import exact, instructions, kernel
 from miamix_cpu.scalars import larger, smaller
 
 #: `lam` is measured in integers of this many steps: exact for binary masks and in any order of summation, and each
@@ -99,6 +98,43 @@ def to_weights(weights: np.ndarray, mask: np.ndarray) -> None:
         weights[p] = np.int32(mask[p] * np.float32(_ONE) - np.float32(0.5))
 
 
+def _mixed(typing_context: Any, weight: Any, first: Any, second: Any, scale: Any, bias: Any) -> Any:
+    number = types.float32
+    if weight == types.int16:
+        return types.uint8(weight, types.uint8, types.uint8, number, number), _mix_bytes
+    return number(number, first, second, number, number), _mix_floats
+
+
+def _mix_bytes(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """second + round(weight * (second - first) / 2^15), all of it in 16 bits.
+
+    Numba widens every integer to 64 bits, in which LLVM no longer sees the one instruction for the upper half of a
+    16-bit product; written out it runs twice as fast as in float32. The product keeps 6 bits after the point, and the
+    floor of a floor is the floor: rounding is exact.
+    """
+    short, long = ir.IntType(16), ir.IntType(32)
+    w, f, s = arguments[:3]
+    f, s = builder.zext(f, short), builder.zext(s, short)
+    difference = builder.shl(builder.sub(s, f), short(7))
+    product = builder.mul(builder.sext(difference, long), builder.sext(w, long))
+    upper = builder.trunc(builder.ashr(product, long(16)), short)
+    rounded = builder.ashr(builder.add(upper, short(32)), short(6))
+    return builder.trunc(builder.add(s, rounded), ir.IntType(8))
+
+
+def _mix_floats(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    number, (w, f, s, scale, bias) = ir.FloatType(), arguments
+    if signature.args[1] == types.uint8:
+        f, s = builder.uitofp(f, number), builder.uitofp(s, number)
+        value = builder.fadd(s, builder.fmul(w, builder.fsub(f, s)))
+    else:
+        value = builder.fadd(builder.fmul(w, f), builder.fmul(builder.fsub(number(1.0), w), s))
+        value = builder.select(builder.fcmp_ordered("==", w, number(1.0)), f, value)
+        value = builder.select(builder.fcmp_ordered("==", w, number(0.0)), s, value)
+    return builder.fadd(builder.fmul(value, scale), bias)
+
+
+@instructions(_mixed)
 def mixed(weight: Any, first: Any, second: Any, scale: Any, bias: Any) -> Any:
     """weight * first + (1 - weight) * second (eq. 7), then times `scale` plus `bias` unless bytes stay bytes.
 
@@ -120,47 +156,7 @@ def mixed(weight: Any, first: Any, second: Any, scale: Any, bias: Any) -> Any:
     return (first if weight == 1 else second if weight == 0 else value) * scale + bias
 
 
-@overload(mixed, jit_options=EXACT)
-def _mixed(weight, first, second, scale, bias):  # type: ignore[no-untyped-def]
-    if weight == types.int16:
-        return lambda weight, first, second, scale, bias: _mixed_bytes(weight, first, second)
-    if first == types.uint8:
-        return lambda weight, first, second, scale, bias: (
-            (np.float32(second) + weight * (np.float32(first) - np.float32(second))) * scale + bias
-        )
-
-    def mix_floats(weight, first, second, scale, bias):  # type: ignore[no-untyped-def]
-        value = weight * first + (np.float32(1.0) - weight) * second
-        value = first if weight == np.float32(1.0) else value
-        value = second if weight == np.float32(0.0) else value
-        return value * scale + bias
-
-    return mix_floats
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _mixed_bytes(typing_context: Any, weight: Any, first: Any, second: Any) -> Any:
-    """second + round(weight * (second - first) / 2^15), all of it in 16 bits.
-
-    Numba widens every integer to 64 bits, in which LLVM no longer sees the one instruction for the upper half of a
-    16-bit product; written out it runs twice as fast as in float32. The product keeps 6 bits after the point, and the
-    floor of a floor is the floor: rounding is exact.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        short, long = ir.IntType(16), ir.IntType(32)
-        w, f, s = arguments
-        f, s = builder.zext(f, short), builder.zext(s, short)
-        difference = builder.shl(builder.sub(s, f), short(7))
-        product = builder.mul(builder.sext(difference, long), builder.sext(w, long))
-        upper = builder.trunc(builder.ashr(product, long(16)), short)
-        rounded = builder.ashr(builder.add(upper, short(32)), short(6))
-        return builder.trunc(builder.add(s, rounded), ir.IntType(8))
-
-    return types.uint8(types.int16, types.uint8, types.uint8), codegen
-
-
-@kernel
+@exact
 def blend(
     out: np.ndarray,
     first: np.ndarray,

@@ -92,17 +92,13 @@ class EntryCompiler(Compiler):  # type: ignore[misc]
 
 
 class PartCompiler(EntryCompiler):
-    """The same for a part."""
-
-    lowering = _PartLowering
-
-
-class KernelCompiler(PartCompiler):
-    """The same, told to promise LLVM that array arguments do not overlap.
+    """The same for a part, told to promise LLVM that array arguments do not overlap.
 
     Otherwise each loop begins by comparing their ends, as dear as the 32 pixels of a row that follow (32 x 32: a third
     of the compiled call), and loops over more than a few arrays are not vectorised at all.
     """
+
+    lowering = _PartLowering
 
     def define_pipelines(self) -> Any:
         """The same ones."""
@@ -140,13 +136,12 @@ class Part(CPUDispatcher):  # type: ignore[misc]
     Parameters
     ----------
     function : callable
-    compiler : PartCompiler
     flags : Numba's options
     """
 
-    def __init__(self, function: Callable[..., Any], compiler: type[PartCompiler], flags: dict[str, Any]) -> None:
+    def __init__(self, function: Callable[..., Any], flags: dict[str, Any]) -> None:
         options = {**flags, "nopython": True, "no_cpython_wrapper": True}
-        super().__init__(function, targetoptions=options, pipeline_class=compiler)
+        super().__init__(function, targetoptions=options, pipeline_class=PartCompiler)
 
     @cached_property
     def entry(self) -> Any:

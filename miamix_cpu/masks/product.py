@@ -21,7 +21,7 @@ from miamix_cpu.scalars import larger, smaller
 ROWS, LANES = 4, 16
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable(inline="always")  # type: ignore[untyped-decorator]
 def padded(rows: int, columns: int) -> int:
     """How many values `multiply_small` needs for a result of so many rows and columns.
 
