@@ -71,7 +71,10 @@ def _empty(typing_context: Any, shape: Any, dtype: Any) -> Any:
 
 @instructions(_empty)
 def empty(shape: Any, dtype: Any) -> np.ndarray:
-    """A new array, its values undefined, for functions that are `allocating`; `shape` is an int or a tuple."""
+    """A new array, its values undefined; `shape` is an int or a tuple, not looked at.
+
+    For entries and functions that are `allocating`. Where memory runs out it raises MemoryError.
+    """
     return np.empty(shape, dtype)
 
 
@@ -98,7 +101,7 @@ def run(array: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 
 def _fill(typing_context: Any, array: Any, value: Any) -> Any:
-    if array.layout != "C":
+    if array.layout != "C" or value != array.dtype:
         return None
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -88,6 +88,9 @@ class _Instructions(_Intrinsic):  # type: ignore[misc]
     def __call__(self, *arguments: Any) -> Any:
         return self._function(*arguments)
 
+    def __reduce__(self) -> Any:
+        return _by_name, (self.__module__, self.__name__)
+
 
 def instructions(define: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Give kernels a few instructions in place of a Python function.

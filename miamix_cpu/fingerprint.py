@@ -81,24 +81,24 @@ def hash_lattices(
     planes: int,
     rows: int,
     columns: int,
-    run: int,
+    length: int,
     plane_step: int,
     row_step: int,
     column_step: int,
     hashes: np.ndarray,
 ) -> None:
-    """Hash `run` bytes at each point of a lattice of bytes, and what follows them up to a whole word.
+    """Hash `length` bytes at each point of a lattice of bytes, and what follows them up to a whole word.
 
     Parameters
     ----------
     addresses : uint64 (N,)
     size : int, bytes of an image
     planes, rows, columns : int, points of the lattice
-    run : int, bytes
+    length : int, bytes
     plane_step, row_step, column_step : int, bytes from one point to the next
     hashes : uint64 (N,); overwritten
     """
-    each = -(-run // 8)
+    each = -(-length // 8)
     points = planes * rows * columns
     in_place = points == 1 and size % (8 * _LANES) == 0
     words = empty(-(-points * each // _LANES) * _LANES, np.uint64)

@@ -99,10 +99,12 @@ def to_weights(weights: np.ndarray, mask: np.ndarray) -> None:
 
 
 def _mixed(typing_context: Any, weight: Any, first: Any, second: Any, scale: Any, bias: Any) -> Any:
-    number = types.float32
-    if weight == types.int16:
-        return types.uint8(weight, types.uint8, types.uint8, number, number), _mix_bytes
-    return number(number, first, second, number, number), _mix_floats
+    byte, number = types.uint8, types.float32
+    if (weight, first, second) == (types.int16, byte, byte):
+        return byte(weight, byte, byte, number, number), _mix_bytes
+    if (weight, first) in ((number, byte), (number, number)) and first == second:
+        return number(number, first, first, number, number), _mix_floats
+    return None
 
 
 def _mix_bytes(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

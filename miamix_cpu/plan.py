@@ -203,7 +203,7 @@ class MixPlan:
         fmix = layers["method"] == FMIX
         field = fmix & layers["is_field"]
         harmonic = fmix & ~field
-        ends = layers["start"] + rows * columns * np.where(harmonic, 2, 1)
+        ends = layers["start"] + np.where(harmonic, 2.0, 1.0) * rows * columns  # in float64 nothing overflows
         grid = layers["method"] == GRIDMIX
         names = ("ratio", "cy", "cx", "height", "width", "angle", "shear", "decay", "dither")
         numbers = [layers[name] for name in names]

@@ -76,9 +76,10 @@ def test_new_arrays_are_freed_once_and_not_before():
             fill(one, i)
             fill(other, -i)
             part = run(one, 990, 1000)
-            one = empty(1000, np.int64)  # the first lives on in its part
-            fill(one, 7)
-            total += part[0] + part[9] + other[9, 99]
+            one = empty(1, np.int64)  # the first lives on in its part
+            again = empty(1000, np.int64)  # which would be where that was
+            fill(again, -1)
+            total += part[0] + part[9] + other[9, 99] + again[0] + 1
         return total
 
     work(3)
@@ -87,8 +88,25 @@ def test_new_arrays_are_freed_once_and_not_before():
     assert work(500) == 500 * 499 // 2
     after = rtsys.get_allocation_stats()
     _nrt_python.memsys_disable_stats()
-    assert after.alloc - before.alloc == 3 * 500
+    assert after.alloc - before.alloc == 4 * 500
     assert after.alloc - after.free == before.alloc - before.free
+
+
+def test_new_arrays_are_aligned_and_whole():
+    """To cache lines, which vectors that long want; and what Numba knows of an array is told."""
+
+    @numba.njit(**FLAGS)
+    def told(n):
+        one, other = empty(n, np.int16), empty((n, 3), np.float64)
+        return address_of(one) % 64, address_of(other) % 64, one.itemsize, other.itemsize, one.size, other.size
+
+    for n in range(50):
+        assert told(n) == (0, 0, 2, 8, n, 3 * n)
+
+
+def test_where_memory_runs_out():
+    with pytest.raises(MemoryError):
+        numba.njit(**FLAGS)(lambda: empty(2**50, np.float32).size)()
 
 
 def test_parts_that_leave_a_kernel_keep_their_array():
@@ -144,5 +162,6 @@ def test_fill(compiled, shape, dtype):
 
 
 def test_fill_of_what_it_can_not_take():
-    with pytest.raises(TypingError):
-        numba.njit(lambda array: fill(array, 1.0))(np.zeros((4, 4))[:, ::2])
+    for array in np.zeros((4, 4))[:, ::2], np.zeros(4, np.uint8):
+        with pytest.raises(TypingError):
+            numba.njit(lambda array: fill(array, 1.0))(array)

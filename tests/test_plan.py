@@ -78,6 +78,16 @@ def changed(plan, name, value, method=None):
     return layers
 
 
+@pytest.mark.parametrize(("side", "start"), [(3037000500, 0), (2**32, 0), (3, 2**63 - 5)])
+@pytest.mark.parametrize("method", ["gridmix", "fmix"])
+def test_a_block_so_large_that_its_end_overflows_is_refused(method, side, start, rng):
+    plan = MiAMix(3, EVERYTHING).plan(30, 16, 16, rng=rng)
+    for name, value in (("rows", side), ("columns", side), ("cells", side), ("start", start)):
+        plan = dataclasses.replace(plan, layers=changed(plan, name, value, method))
+    with pytest.raises(ValueError, match="blocks must lie inside"):
+        plan.checked()
+
+
 @pytest.mark.parametrize("words", BREAKS)
 def test_a_damaged_plan_is_refused(words, tmp_path, rng):
     """Kernels trust a plan, so a file must not bring one that reads past an array."""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 
 import numba
 import numpy as np
@@ -38,6 +39,22 @@ def test_the_first_of_nan(compiled):
         assert choose(1.0, math.nan) == 1.0
 
 
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_the_type_stays(dtype):
+    """In float64 a float32 would not be rounded otherwise, but loops would take twice as long."""
+    compiled = numba.njit(lambda one, other: (larger(one, other), smaller(one, other)))
+    compiled(dtype(1), dtype(2))
+    number = numba.from_dtype(np.dtype(dtype))
+    assert compiled.nopython_signatures[0].return_type == numba.types.UniTuple(number, 2)
+
+
+@pytest.mark.parametrize("other", [np.uint64(1), (1, 2), "1"], ids=str)
+def test_what_can_not_be_compared_is_refused(other):
+    for choose in larger, smaller:
+        with pytest.raises(TypingError, match="are not two floats or two integers"):
+            numba.njit(lambda one, other: choose(one, other))(np.int64(1), other)  # noqa: B023
+
+
 @BOTH
 def test_a_literal_does_not_change_the_type(compiled):
     assert compiled(lambda value: larger(0, value))(-3) == 0
@@ -58,6 +75,10 @@ def test_reinterpret(compiled, one, other, rng):
 def test_reinterpret_of_another_width():
     with pytest.raises(TypingError, match="different widths"):
         numba.njit(lambda value: reinterpret(value, np.float32))(np.int64(1))
+
+
+def test_they_travel_by_name():
+    assert pickle.loads(pickle.dumps([larger, smaller, reinterpret])) == [larger, smaller, reinterpret]
 
 
 def test_nothing_is_compiled_for_them():

@@ -236,5 +236,5 @@ def fill_hole(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: An
             hole, layer["cells"], layer["height"], layer["cy"], layer["cx"], layer["angle"], layer["shear"],
             noise, smaller(count, noise.size),
         )  # fmt: skip
-    else:  # GMIX and AGMIX
+    elif GMIX <= method <= AGMIX:
         fill_gaussian(hole, layer["cy"], layer["cx"], layer["height"], layer["width"], layer["angle"])
