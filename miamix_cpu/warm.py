@@ -12,7 +12,7 @@ from miamix_cpu.fingerprint import hash_images
 def warmup() -> None:
     """Compile every kernel, or load it from Numba's cache.
 
-    Takes ten to twenty seconds on a machine that never ran this version, a fraction of one afterwards. Calling it is
+    Takes about ten seconds on a machine that never ran this version, a fraction of one afterwards. Calling it is
     never needed; without it the first batch of each process pays.
     """
     from miamix_cpu.mixer import MiAMix
