@@ -13,8 +13,8 @@ from miamix_cpu.compile import instructions
 def _chosen(comparison: str) -> Any:
     def define(typing_context: Any, one: Any, other: Any) -> Any:
         number = typing_context.unify_types(one, other)
-        whole = [number.signed for number in (one, other) if isinstance(number, types.Integer)]
-        if whole in ([True, False], [False, True]) or not isinstance(number, (types.Integer, types.Float)):
+        signs = {given.signed for given in (one, other) if isinstance(given, types.Integer)}
+        if len(signs) == 2 or not isinstance(number, (types.Integer, types.Float)):
             raise TypingError(f"{one} and {other} are not two floats or two integers, signed or not")
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
