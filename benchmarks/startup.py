@@ -12,6 +12,7 @@ import time
 from benchmarks.timing import parser, table, write
 
 _IMPORT = "import time; t = time.perf_counter(); import miamix_cpu; print(time.perf_counter() - t)"
+_ON_ONE_CORE = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
 _WARMUP = """
 import time
 import numpy as np
@@ -67,6 +68,7 @@ def main() -> None:
         caches = [os.path.join(folder, str(i)) for i in range(times)]
         runs = {
             "compile everything, cold cache": [seconds(_WARMUP, cache) for cache in caches],
+            "the same on one core": [seconds(_ON_ONE_CORE + _WARMUP, cache + "-one-core") for cache in caches],
             "load everything, warm cache": [seconds(_WARMUP, cache) for cache in caches],
             "import miamix_cpu": [seconds(_IMPORT, cache) for cache in caches],
             "first batch in a spawned worker, warm cache": first_batches(times, caches[0]),

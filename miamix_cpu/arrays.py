@@ -1,7 +1,7 @@
 """Arrays in kernels: by their addresses, new ones, and parts of others.
 
 Numba has NumPy's ways to all of these, each as a function that it compiles for every type it meets, or as code that
-also looks for negative indices and clips: a quarter of the time to compile everything. These are a few instructions.
+also looks for negative indices and clips: a third of the time to compile everything. These are a few instructions.
 """
 
 from __future__ import annotations

@@ -24,8 +24,7 @@ except ImportError:  # Windows: each process compiles for itself
 #: Files and folders whose text decides what the compiled code does.
 KERNEL_SOURCES = (
     "arrays.py", "compile.py", "config.py", "fingerprint.py", "gather.py", "holes.py", "labels.py", "masks",
-    "normals.py", "output.py", "pairing.py", "pipeline.py", "plan.py", "render.py", "sampling.py",
-    "scalars.py",
+    "normals.py", "output.py", "pairing.py", "pipeline.py", "plan.py", "render.py", "sampling.py", "scalars.py",
 )  # fmt: skip
 
 _PATIENCE = 120.0  # seconds that a process waits for another one to compile

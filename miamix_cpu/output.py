@@ -99,6 +99,7 @@ def to_weights(weights: np.ndarray, mask: np.ndarray) -> None:
 
 
 def _mixed(typing_context: Any, weight: Any, first: Any, second: Any, scale: Any, bias: Any) -> Any:
+    """Of these three kinds and no others, since Numba would turn a float into a byte without a word."""
     byte, number = types.uint8, types.float32
     if (weight, first, second) == (types.int16, byte, byte):
         return byte(weight, byte, byte, number, number), _mix_bytes

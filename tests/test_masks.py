@@ -338,6 +338,16 @@ def test_the_papers_gaussian_is_far_above_its_ratio(rng):
     np.testing.assert_allclose(found, (0.17, 0.29, 0.49, 0.65), atol=0.015)
 
 
+@pytest.mark.parametrize("method", ["fmix", "gridmix"])
+def test_a_count_is_never_rounded_beyond_all(method, rng):
+    """36 + the number before 1 is 37 in float64; one more than there are would be read from behind the array."""
+    config = alone(method, gridmix=GridMixOptions(pattern="random"))
+    plan = MiAMix(1, config).plan(20, 6, 6, rng=rng)
+    plan.layers["ratio"], plan.layers["dither"] = 1.0, np.nextafter(1.0, 0.0)
+    batch = MiAMix(1, config, return_masks=True).render(plan, np.zeros((20, 6, 6), np.uint8), np.zeros(20, int))
+    assert (batch.masks == 0).all()
+
+
 def with_ratio(method, ratio, height, width, count, rng, **changes):
     """Hole means of `count` layers of this ratio."""
     config = alone(method, **changes)

@@ -28,7 +28,7 @@ def views(n, height, width, channels, dtype, rng):
 ], ids=["table1", "everything", "sum", "orig", "options"])  # fmt: skip
 @pytest.mark.parametrize(("height", "width", "channels", "source", "target"), [
     (12, 12, 3, np.uint8, np.uint8), (9, 14, 1, np.uint8, np.float32), (1, 17, 4, np.float32, np.float32),
-    (16, 5, 0, np.uint8, np.uint8), (60, 41, 3, np.uint8, np.uint8),
+    (16, 5, 0, np.uint8, np.uint8), (60, 41, 3, np.uint8, np.uint8), (2, 1601, 3, np.uint8, np.float32),
 ])  # fmt: skip
 def test_a_batch_equals_its_naive_twin(config, height, width, channels, source, target, rng):
     first, second = views(10, height, width, channels, source, rng)
@@ -317,7 +317,7 @@ def test_few_signatures_are_compiled():
 
 
 @pytest.mark.parametrize("merge", ["mul", "sum"])
-@pytest.mark.parametrize("size", [(1, 1), (7, 1), (9, 13), (150, 70)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (7, 1), (9, 13), (150, 70), (3, 1601)], ids=str)
 @pytest.mark.parametrize(("source", "dtype"), [("uint8", "uint8"), ("uint8", "float32"), ("float32", "float32")])
 def test_boxes_without_a_mask_equal_those_with_one(merge, size, source, dtype, rng):
     """mixup and upright cutmix are mixed without making a mask, unless it is asked for: the same bytes, the same lam."""

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
+from numba.core.errors import TypingError
 
 from miamix_cpu.output import STEPS, blend, blend_box, merge, mixed, steps_of, steps_of_box, to_weights
 from tests import naive
@@ -84,6 +85,16 @@ def check_blend(run, channels, source, target, planar_in, planar_out, rng):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_blend(run, channels, source, target, planar_in, planar_out, rng):
     check_blend(run, channels, source, target, planar_in, planar_out, rng)
+
+
+@pytest.mark.parametrize(
+    ("weight", "first", "second"),
+    [(np.int16, np.float32, np.float32), (np.float32, np.uint8, np.float32), (np.float64, np.float32, np.float32)],
+)
+def test_other_kinds_are_not_mixed(weight, first, second):
+    one = np.float32(1)
+    with pytest.raises(TypingError):
+        njit(lambda *numbers: mixed(*numbers))(weight(1), first(1), second(1), one, one)
 
 
 @BOTH
