@@ -47,7 +47,7 @@ def cases(size: int) -> dict[str, Callable[[], Any]]:
             variants |= {" rotated, sheared": {"p_aug": 1, "p_smooth": 0}, " smoothed": {"p_aug": 0, "p_smooth": 1}}
         for name, augmentation in variants.items():
             config = MiAMixConfig(methods=(method,), weights=(1,), k_max=1, **augmentation)
-            plan = MiAMix(1, config).plan(MASKS, size, size, rng=np.random.default_rng(0))
+            plan = MiAMix(2, config).plan(MASKS, size, size, rng=np.random.default_rng(0))
             most = int(max(plan.layers["columns"].max(), plan.layers["rows"].max()))
             tables, room = make_tables(size, size, most), make_room(size, size)
             found[method + name] = partial(fill_all, hole, plan.layers, plan.coefficients, tables, room, spare)

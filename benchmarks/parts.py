@@ -27,8 +27,8 @@ def measured(size: int, rounds: int) -> dict[str, float]:
         "render": [(mixer, "render")],
         "draw the plan": [(keyed.KeyedMixer, "_draw")],
         "read samples, images, labels": [(collate, "read_samples"), (keyed, "read_labels"), (keyed.KeyedMixer, "_raw")],
-        "gather, key": [(keyed.KeyedMixer, "_key")],
-        "allocate, targets": [(collate, "empty_and_array"), (collate, "soft_targets")],
+        "gather, key": [(keyed.KeyedMixer, "_fingerprint"), (keyed, "batch_key"), (keyed, "samples_digest")],
+        "allocate, targets": [(collate, "empty"), (collate, "soft_targets")],
     }
     spent: dict[str, float] = defaultdict(float)
 
@@ -69,7 +69,7 @@ def main() -> None:
     """Measure, print, write."""
     given = parser(__doc__.splitlines()[0], "parts", plots=False).parse_args()
     one_thread()
-    warnings.filterwarnings("ignore", message="p_self=")
+    warnings.filterwarnings("ignore", message=".*come out unmixed")
     result = {str(size): measured(size, 20 if given.quick else 300 if size < 224 else 60) for size in SIZES}
     names = list(next(iter(result.values())))
     print(table([f"ms a batch of {BATCH}", *result], [[n, *(f"{result[s][n]:.3f}" for s in result)] for n in names]))

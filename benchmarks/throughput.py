@@ -33,7 +33,7 @@ def main() -> None:
     options.add_argument("--only", metavar="WORDS", help="cases whose name contains this, and those of the ratios")
     given = options.parse_args()
     one_thread()
-    warnings.filterwarnings("ignore", message="p_self=")
+    warnings.filterwarnings("ignore", message=".*come out unmixed")
     from benchmarks import peers
 
     result: dict[str, Any] = {}

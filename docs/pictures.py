@@ -119,7 +119,7 @@ def plan_of(config: MiAMixConfig, ratios: Sequence[float], seed: int, *, alike: 
 def masks_of(plan: MixPlan) -> np.ndarray:
     """Rendered alone, float32 (n, H, W): the weight of the first view."""
     blank = np.zeros((len(plan), plan.height, plan.width), dtype=np.uint8)
-    return MiAMix(1, return_masks=True).render(plan, blank, np.zeros(len(plan), dtype=int)).masks
+    return MiAMix(2, return_masks=True).render(plan, blank, np.zeros(len(plan), dtype=int), second=blank).masks
 
 
 def by_ratio(config: MiAMixConfig, seed: int) -> Figure:
@@ -127,7 +127,7 @@ def by_ratio(config: MiAMixConfig, seed: int) -> Figure:
     plan = plan_of(config, RATIOS, seed)
     first = np.stack([photograph("chelsea")] * len(RATIOS))
     second = np.stack([photograph("rocket")] * len(RATIOS))
-    batch = MiAMix(1, return_masks=True).render(plan, first, [0] * len(RATIOS), second=second)
+    batch = MiAMix(2, return_masks=True).render(plan, first, [0] * len(RATIOS), second=second)
     figure, axes = panels(2, len(RATIOS), height=2.05)
     for j, ratio in enumerate(RATIOS):
         show(axes[0, j], batch.masks[j], f"ratio {ratio}: hole {1 - batch.lam[j]:.2f}, lam {batch.lam[j]:.2f}")
@@ -139,7 +139,7 @@ def pairing() -> Figure:
     """A batch of seven photographs and who shows through whom."""
     names = [name for name, _ in photographs()]
     n = len(names)
-    plan = MiAMix(1).plan(n, 8, 8, rng=np.random.default_rng(23774))
+    plan = MiAMix(2).plan(n, 8, 8, rng=np.random.default_rng(23774))
     figure, axes = panels(2, n, width=1.25, height=1.75)
     for i, name in enumerate(names):
         show(axes[0, i], photograph(name, 96), f"{i}, first view")
@@ -161,7 +161,7 @@ def sampling() -> Figure:
     """Layers of twelve samples as they are drawn, and the law of the partner's share."""
     figure = Figure(figsize=(7.6, 2.9), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    plan = MiAMix(1).plan(12, 32, 32, rng=np.random.default_rng(40))
+    plan = MiAMix(2).plan(12, 32, 32, rng=np.random.default_rng(40))
     used = []
     for i in range(len(plan)):
         start = 0.0
@@ -178,7 +178,7 @@ def sampling() -> Figure:
                 handlelength=1)  # fmt: skip
     grid = np.linspace(0, 1, 201)
     for k, colour in ((1, GREY), (2, BLUE), (4, ORANGE)):
-        plan = MiAMix(1, MiAMixConfig(k_min=k, k_max=k)).plan(20_000, 32, 32, rng=np.random.default_rng(k))
+        plan = MiAMix(2, MiAMixConfig(k_min=k, k_max=k)).plan(20_000, 32, 32, rng=np.random.default_rng(k))
         shares = plan.layers["ratio"].reshape(-1, k).sum(axis=1)
         right.hist(shares, bins=40, range=(0, 1), density=True, color=colour, alpha=0.35)
         right.plot(grid, stats.beta.pdf(grid, k, k), color=colour, label=f"k = {k}, Beta({k}, {k})")
@@ -262,7 +262,7 @@ def merging() -> Figure:
 
 def readings() -> Figure:
     """lam at k = 2, ideal masks, under both readings of lambda_j."""
-    plan = MiAMix(1, MiAMixConfig(k_min=2)).plan(50_000, 32, 32, rng=np.random.default_rng(0))
+    plan = MiAMix(2, MiAMixConfig(k_min=2)).plan(50_000, 32, 32, rng=np.random.default_rng(0))
     ratios = plan.layers["ratio"].reshape(-1, 2)
     figure = Figure(figsize=(7.6, 2.4), dpi=100, layout="constrained")
     for axis, lam, name, colour in zip(
@@ -287,7 +287,7 @@ def measured_lam() -> Figure:
     }  # fmt: skip
     figure, axes = panels(2, 4, height=1.95)
     for axis, (name, config) in zip(axes.flat, panels_of.items(), strict=True):
-        plan = MiAMix(1, config).plan(500, 64, 64, rng=np.random.default_rng(0))
+        plan = MiAMix(2, config).plan(500, 64, 64, rng=np.random.default_rng(0))
         lam = masks_of(plan).mean(axis=(1, 2))
         nominal = 1 - np.add.reduceat(plan.layers["ratio"], plan.first_layer[:-1])
         axis.plot((0, 1), (0, 1), color=GREY, linewidth=0.8)

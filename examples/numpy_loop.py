@@ -18,7 +18,8 @@ def main() -> list[np.ndarray]:
         rng = np.random.default_rng([0, epoch])  # the seed, and what makes epochs differ
         order = rng.permutation(len(images))
         for batch in np.array_split(order, len(order) // 128):
-            mixed = mix(images[batch], digits.target[batch], rng=rng)
+            second = np.roll(images[batch], rng.integers(-1, 2), axis=2)  # another view of each, for pairs with itself
+            mixed = mix(images[batch], digits.target[batch], second=second, rng=rng)
             lams.append(mixed.lam)  # here the model's step: mixed.images, mixed.targets
         print(f"epoch {epoch}: {mixed.describe(0)}; mean lam {np.concatenate(lams).mean():.2f}")
     return lams

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, RandomSampler
 
-from miamix_cpu import EpochSampler, MiAMixCollator
+from miamix_cpu import EpochIndex, EpochSampler, MiAMixCollator
 
 PALETTE = np.array([[255, 255, 255], [60, 60, 200], [150, 90, 30]], np.uint8)  # background, nuclei, membranes
 
@@ -32,9 +32,9 @@ class MappedViews:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple:
-        epoch, index = key  # from EpochSampler
-        rng = np.random.default_rng([self.seed, epoch, index])
+    def __getitem__(self, key: EpochIndex) -> tuple:
+        index = key.index
+        rng = np.random.default_rng([self.seed, key.epoch, index, key.draw])
         self.transform.set_random_state(rng, random.Random(int(rng.integers(1 << 63))))
         first, second = (self.transform(image=self.images[index], mask=self.maps[index]) for _ in range(2))
         return (first["image"], second["image"]), 0, first["mask"], second["mask"]
@@ -45,8 +45,8 @@ class SegmentationCollator:
 
     def __init__(self, classes: int, seed: int = 0) -> None:
         self.classes = classes
-        # There is no label to mix: one class, which all samples have.
-        self.collate = MiAMixCollator(1, seed=seed, return_masks=True, return_batch=True)
+        # There is no label to mix: two classes, the least there are, and all samples are of the first.
+        self.collate = MiAMixCollator(2, seed=seed, return_masks=True, return_batch=True)
 
     def __call__(self, samples: list[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (N, 3, H, W) and, for each of their pixels, the classes' probabilities, (N, classes, H, W)."""

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from miamix_cpu.batch import MiAMixBatch
     from miamix_cpu.collate import MiAMixCollator
     from miamix_cpu.environment import check_environment
-    from miamix_cpu.epochs import EpochSampler, Indexed, MixSchedule
-    from miamix_cpu.mixer import MiAMix, MixedBatch
+    from miamix_cpu.epochs import EpochIndex, EpochSampler, Indexed, MixSchedule
+    from miamix_cpu.mixed_batch import MixedBatch
+    from miamix_cpu.mixer import MiAMix
     from miamix_cpu.plan import MixPlan
     from miamix_cpu.training import mixed_accuracy, mixed_cross_entropy, normalize_on_device
-    from miamix_cpu.views import TwoViews
+    from miamix_cpu.two_views import TwoViews
     from miamix_cpu.warm import warmup
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AGMixOptions",
     "CutMixOptions",
+    "EpochIndex",
     "EpochSampler",
     "FMixOptions",
     "GridMixOptions",
@@ -48,13 +50,14 @@ __all__ = [
 _LAZY = {
     "MiAMixBatch": "batch",
     "MiAMixCollator": "collate",
+    "EpochIndex": "epochs",
     "EpochSampler": "epochs",
     "Indexed": "epochs",
     "MixSchedule": "epochs",
     "MiAMix": "mixer",
-    "MixedBatch": "mixer",
+    "MixedBatch": "mixed_batch",
     "MixPlan": "plan",
-    "TwoViews": "views",
+    "TwoViews": "two_views",
     "mixed_accuracy": "training",
     "mixed_cross_entropy": "training",
     "normalize_on_device": "training",

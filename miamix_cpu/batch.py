@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -100,7 +99,6 @@ class MiAMixBatch(KeyedMixer):
             return_masks=return_masks,
         )
         self.epoch = check_integer("epoch", epoch, low=0)
-        self._warned = False
 
     def __call__(self, batch: Mapping[str, Any] | Sequence[Any]) -> Any:
         """Mix a batch.
@@ -130,7 +128,7 @@ class MiAMixBatch(KeyedMixer):
             extras = {key: _stacked(key, values) for key, values in parts.extras.items()}
         prepared = self._prepare(parts, None, self.epoch)
         images, targets, masks = self._render(prepared)
-        return self._packed(images, targets, masks, extras, parts.is_dict)
+        return self._packed(images, targets, masks, extras, parts.kind)
 
     def _render(self, prepared: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         plan, view = prepared.plan, prepared.first.arrays[0]
@@ -144,11 +142,6 @@ class MiAMixBatch(KeyedMixer):
         targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
         soft_targets(prepared.labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets)
         return images.astype(dtype, copy=False), targets, masks
-
-    def _warn_unmixed(self, words: str) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(words, stacklevel=5)
 
 
 def _stacked(key: Any, values: list[Any]) -> np.ndarray:

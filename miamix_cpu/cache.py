@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import getpass
 import hashlib
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from multiprocessing import spawn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import parent_process, spawn
 from pathlib import Path
 from typing import Any
 
+from numba import config
 from numba.core.caching import FunctionCache
 from numba.core.runtime import rtsys
 
@@ -43,7 +49,11 @@ class EntryCache(FunctionCache):  # type: ignore[misc]
     """
 
     def __init__(self, function: Any) -> None:
-        super().__init__(function)
+        try:
+            super().__init__(function)
+        except RuntimeError:  # Numba finds no place: neither beside the sources nor in a home can be written
+            with _cache_in(_temporary_folder()):
+                super().__init__(function)
         self._lock = _Lock(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -83,6 +93,33 @@ class EntryCache(FunctionCache):  # type: ignore[misc]
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (*super()._index_key(sig, codegen), _SOURCES_DIGEST)
+
+
+@contextmanager
+def _cache_in(folder: str) -> Iterator[None]:
+    """Have Numba make caches in `folder`."""
+    before, config.CACHE_DIR = config.CACHE_DIR, folder
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
+def _temporary_folder() -> str:
+    """A folder of this user's in the temporary directory; no other user can have put code into it.
+
+    Raises
+    ------
+    OSError
+        Where there is none.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"miamix_cpu-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if hasattr(os, "getuid") and (status.st_uid != user or status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode)):
+        raise PermissionError(f"{folder} is not a folder of this user's alone")
+    return str(folder)
 
 
 def use_cache(dispatcher: Any) -> None:
@@ -215,11 +252,12 @@ _warned = False
 
 def _warn_uncached(error: Exception) -> None:
     global _warned
-    if not _warned:
+    if not _warned and parent_process() is None:  # a worker's parent has said it, or it would be said by all workers
         _warned = True
         warnings.warn(
-            f"miamix_cpu: Numba's cache could not be used ({type(error).__name__}: {error}); kernels are compiled "
-            "in this process, which takes some seconds. Set NUMBA_CACHE_DIR to a writable folder.",
+            f"miamix_cpu: Numba's cache could not be used ({type(error).__name__}: {error}). Kernels are compiled "
+            "anew in each process that is not forked from this one, which takes ten seconds or more: set the "
+            "environment variable NUMBA_CACHE_DIR to a folder that can be written",
             RuntimeWarning,
             stacklevel=2,
         )

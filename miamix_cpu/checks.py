@@ -3,8 +3,38 @@
 from __future__ import annotations
 
 import math
+import reprlib
+import sys
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxother = _SHORT.maxstring = 60
+
+
+def short(value: Any) -> str:
+    """`repr` of a value that a message can hold: arrays and tensors by their shape, everything else cut short."""
+    if hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", None):
+        return f"{type(value).__name__} of {value.dtype} {tuple(value.shape)}"
+    if isinstance(value, (list, tuple, set, frozenset, dict)) and len(value):
+        parts = value.values() if isinstance(value, dict) else value
+        if any(hasattr(part, "shape") or isinstance(part, (list, tuple, dict)) for part in list(parts)[:8]):
+            kinds = sorted({type(part).__name__ for part in parts})
+            return f"a {type(value).__name__} of {len(value)} ({', '.join(kinds[:3])})"
+    text = _SHORT.repr(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+_LONGEST = 200  # characters of a value in a message
+
+
+def callers_level() -> int:
+    """The `stacklevel`, for `warnings.warn`, of the nearest caller outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("miamix_cpu."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def check_integer(name: str, value: Any, *, low: int | None = None) -> int:
@@ -43,3 +73,16 @@ def check_bool(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_units(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise ValueError where mean and std are in units of 255, with the numbers that they should be."""
+    if max(mean) > 1 or max(std) > 1:
+        as_they_should = ", ".join(
+            f"{name}=({', '.join(f'{value / 255:.4g}' for value in values)})"
+            for name, values in (("mean", mean), ("std", std))
+        )
+        raise ValueError(
+            f"mean and std must be in units of [0, 1], got mean={tuple(mean)} and std={tuple(std)}, which look like "
+            f"units of 255: give {as_they_should}"
+        )

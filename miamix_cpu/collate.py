@@ -11,17 +11,20 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate, get_worker_info
 
-from miamix_cpu.checks import check_integer
+from miamix_cpu.checks import check_integer, short
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.labels import soft_targets
 from miamix_cpu.memory import empty_array
-from miamix_cpu.mixer import MixedBatch, check_dtype
+from miamix_cpu.mixed_batch import MixedBatch
+from miamix_cpu.mixer import check_dtype
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.samples import Samples, read_samples
 from miamix_cpu.shared import EpochState
-from miamix_cpu.transport import channels_first_view, empty, empty_and_array, from_array
+from miamix_cpu.transport import channels_first_view, empty, from_array, register_node
+
+register_node(MixedBatch, "plan")
 
 
 class MiAMixCollator(KeyedMixer):
@@ -52,7 +55,7 @@ class MiAMixCollator(KeyedMixer):
     label_smoothing : float in [0, 1]
         Soft targets become y * (1 - s) + s / num_classes.
     keys : (str, str)
-        Image and label in samples that are dicts; other keys go through `default_collate`.
+        Image and label in samples that are dicts; other keys go through `collate_extras`.
     out_keys : (str, str), optional
         What they are called in the result; `keys` by default.
     index_key : str or int, optional
@@ -63,6 +66,9 @@ class MiAMixCollator(KeyedMixer):
         Add the masks, float32 (N, H, W), after the targets or under the key "masks".
     return_batch : bool
         Return a `MixedBatch` of tensors.
+    collate_extras : callable
+        From the list of the samples' values under one of their other keys, or at one of their other positions, to what
+        the result holds; torch's `default_collate` by default.
     opencv_threads : int or None
         Set OpenCV's thread pool to this size in workers, which are the parallelism already; None leaves it alone.
 
@@ -96,6 +102,7 @@ class MiAMixCollator(KeyedMixer):
         schedule: MixSchedule | None = None,
         return_masks: bool = False,
         return_batch: bool = False,
+        collate_extras: Callable[[list[Any]], Any] = default_collate,
         opencv_threads: int | None = 0,
     ) -> None:
         dtype = check_dtype(dtype, ("float32", "uint8", "float16", "bfloat16"))
@@ -119,11 +126,16 @@ class MiAMixCollator(KeyedMixer):
         )
         self.dtype = dtype
         self.return_batch = bool(return_batch)
+        if not callable(collate_extras):
+            raise TypeError(f"collate_extras must be callable, got {short(collate_extras)}")
+        self.collate_extras = collate_extras
         if opencv_threads is not None:
             check_integer("opencv_threads", opencv_threads, low=0)
         self.opencv_threads = opencv_threads
-        self._state = EpochState()
+        self._state = EpochState(self._once)
         self._local = threading.local()
+
+    _has_workers = True
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_local"}
@@ -133,13 +145,16 @@ class MiAMixCollator(KeyedMixer):
 
     @property
     def epoch(self) -> int:
-        """The current epoch."""
+        """The current epoch: the one that was told, or the number of the pass over the loader."""
         return self._state.epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch: the same samples are mixed otherwise from now on, and the schedule moves on.
 
-        Call it before `iter(loader)`, since workers prefetch at once. It reaches live persistent workers.
+        Until it is called, an epoch is a pass over the DataLoader, counted from 0 (a look at `next(iter(loader))` is
+        one too). Call it to go on with a run that was stopped, or where the loader is not torch's; always before
+        `iter(loader)`, since workers prefetch at once. It reaches live persistent workers. Of several processes that
+        train (`torch.multiprocessing.spawn`) each tells its own workers.
         """
         self._state.set(check_integer("epoch", epoch, low=0))
 
@@ -152,7 +167,7 @@ class MiAMixCollator(KeyedMixer):
             The evaluation's transform; the training's is not applied.
         """
         twin = super().plain(transform)
-        twin._state = EpochState()
+        twin._state = EpochState(twin._once)
         return twin
 
     def __call__(self, samples: Sequence[Any]) -> Any:
@@ -190,41 +205,44 @@ class MiAMixCollator(KeyedMixer):
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
         epoch = self._state.begin()
         parts = read_samples(samples, self.keys, self.index_key)
+        if self.schedule is not None and self.schedule.varies and parts.epoch is None and not self._state.is_known:
+            self._once.warn(
+                "a schedule that nobody drives",
+                f"{self.schedule} depends on the epoch, but nobody has told it and it can't be counted, for no "
+                f"DataLoader asks for this batch: it is taken for epoch {epoch}. Call collate.set_epoch(epoch) before "
+                "each epoch, or let it travel with the samples: EpochSampler with an Indexed dataset",
+            )
         self._limit_opencv()
         return self._render(self._prepare(parts, replayed, epoch), parts)
 
     def _remember(self, key: bytes) -> None:
         self._state.remember(key)
 
-    def _warn_unmixed(self, words: str) -> None:
-        self._state.warn(3, words)
-
     def _render(self, prepared: Prepared, parts: Samples) -> Any:
         plan, labels = prepared.plan, prepared.labels
-        extras = {key: _collate_extra(key, values) for key, values in parts.extras.items()}
+        extras = self._collate_extras(parts.extras)
         rendered = "uint8" if self.dtype == "uint8" else "float32"
         shape = prepared.shape(self.memory_format)
         if rendered == self.dtype:
-            images, out = empty_and_array(shape, getattr(torch, self.dtype))
+            images = empty(shape, getattr(torch, self.dtype))
+            out = images.numpy()
         else:
             images, out = empty(shape, getattr(torch, self.dtype)), empty_array(shape, np.float32)
-        masks, mask_out = None, None
-        if self.return_masks:
-            masks, mask_out = empty_and_array((len(plan), plan.height, plan.width), torch.float32)
+        masks = empty((len(plan), plan.height, plan.width), torch.float32) if self.return_masks else None
         targets: Any = None
         if self.targets == "soft":  # before mixing, which leaves nothing of torch's code in a cache
-            targets, target_out = empty_and_array((len(plan), self.num_classes), torch.float32)
-        lam = self._mix(prepared, out, mask_out, rendered)
+            targets = empty((len(plan), self.num_classes), torch.float32)
+        lam = self._mix(prepared, out, None if masks is None else masks.numpy(), rendered)
         if rendered != self.dtype:
             images.copy_(torch.from_numpy(out))
         if self.memory_format == "channels_last":
             images = channels_first_view(images)
         if self.targets == "soft":
-            soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, target_out)
+            soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets.numpy())
         else:
             targets = tuple(from_array(part) for part in (labels.copy(), labels[plan.partner], lam))
         if not self.return_batch:
-            return self._packed(images, targets, masks, extras, parts.is_dict)
+            return self._packed(images, targets, masks, extras, parts.kind)
         return MixedBatch(
             images=images,
             targets=targets,
@@ -235,6 +253,20 @@ class MiAMixCollator(KeyedMixer):
             extras=extras,
         )
 
+    def _collate_extras(self, extras: dict[Any, Any]) -> dict[Any, Any]:
+        if not extras:
+            return {}
+        collated = {}
+        with torch.device("cpu"):  # whatever the default device is
+            for key, values in extras.items():
+                try:
+                    collated[key] = self.collate_extras(values)
+                except Exception as error:
+                    name = getattr(self.collate_extras, "__name__", type(self.collate_extras).__name__)
+                    error.add_note(f"raised by {name}, for the samples' {key!r}")
+                    raise
+        return collated
+
     def _limit_opencv(self) -> None:
         if self.opencv_threads is None or get_worker_info() is None or getattr(self._local, "limited", False):
             return
@@ -242,11 +274,3 @@ class MiAMixCollator(KeyedMixer):
         if cv2 is not None:
             self._local.limited = True
             cv2.setNumThreads(self.opencv_threads)
-
-
-def _collate_extra(key: Any, values: Any) -> Any:
-    try:
-        return default_collate(values)
-    except Exception as error:
-        error.add_note(f"raised by default_collate, for the samples' {key!r}")
-        raise

@@ -137,10 +137,11 @@ def _first_batch() -> str:
     import numpy as np
 
     start = time.perf_counter()
+    from miamix_cpu.config import MiAMixConfig
     from miamix_cpu.mixer import MiAMix
 
     images: Any = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), dtype=np.uint8)
-    mix, rng = MiAMix(10), np.random.default_rng(0)
+    mix, rng = MiAMix(10, MiAMixConfig(p_self=0.0)), np.random.default_rng(0)
     mix(images, np.arange(128) % 10, rng=rng)
     first = time.perf_counter() - start
     times = []

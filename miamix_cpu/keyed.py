@@ -10,19 +10,21 @@ from typing import Any, Self
 
 import numpy as np
 
-from miamix_cpu.checks import check_choice, check_integer
+from miamix_cpu.checks import check_choice, check_integer, short
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule, probability_of
 from miamix_cpu.fingerprint import hash_gathered, hash_images
 from miamix_cpu.gather import Gathered
-from miamix_cpu.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, is_tensor, read_images
+from miamix_cpu.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, is_tensor, read_images, warn_of_range
 from miamix_cpu.labels import read_labels
 from miamix_cpu.mixer import MiAMix, mix_views, normalisation
+from miamix_cpu.once import Once
 from miamix_cpu.plan import MixPlan
-from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, stream
+from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, samples_digest, stream
 from miamix_cpu.samples import Samples
 from miamix_cpu.sampling import draw_plan
 from miamix_cpu.views import Transform
+from miamix_cpu.warm import compile_here
 
 _MASKS_KEY = "masks"
 
@@ -81,7 +83,7 @@ class KeyedMixer:
         check_choice("layout", layout, LAYOUTS)
         check_choice("memory_format", memory_format, ("channels_first", "channels_last"))
         if schedule is not None and not isinstance(schedule, MixSchedule):
-            raise TypeError(f"schedule must be a MixSchedule, got {schedule!r}")
+            raise TypeError(f"schedule must be a MixSchedule, got {short(schedule)}")
         # The options that both share are checked there.
         mixer = MiAMix(
             num_classes,
@@ -104,15 +106,24 @@ class KeyedMixer:
         self.out_keys = self.keys if out_keys is None else _check_keys("out_keys", out_keys)
         self.index_key = index_key
         self.schedule = schedule
-        self._transform = None if transform is None else Transform(transform)
+        compile_here()
+        self._once = Once(shared=self._has_workers)
+        self._range_is_known = False
+        self.transform = transform
+
+    _has_workers = False  # that share what it was warned of
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_classes={self.num_classes}, config={self.config!r}, seed={self.seed})"
 
     @property
     def transform(self) -> Callable[..., Any] | None:
-        """The caller's transform, as given."""
+        """The caller's transform, as given. One that is set later reaches workers that are started after it."""
         return None if self._transform is None else self._transform.transform
+
+    @transform.setter
+    def transform(self, transform: Callable[..., Any] | None) -> None:
+        self._transform = None if transform is None else Transform(transform, self._once)
 
     def plain(self, transform: Callable[..., Any] | None = None) -> Self:
         """The unmixed twin, for evaluation: the same keys and formats, one-hot targets without smoothing.
@@ -123,7 +134,8 @@ class KeyedMixer:
             The evaluation's transform; the training's is not applied.
         """
         twin = copy.copy(self)
-        twin._transform = None if transform is None else Transform(transform)
+        twin._once = Once(shared=self._has_workers)
+        twin.transform = transform
         twin.schedule = MixSchedule(probability=0.0)
         twin.label_smoothing = 0.0
         return twin
@@ -131,24 +143,30 @@ class KeyedMixer:
     def _remember(self, key: bytes) -> None:
         """A batch of this key is about to be mixed."""
 
-    def _warn_unmixed(self, words: str) -> None:
-        """Say once that self-pairs come out unmixed."""
-        raise NotImplementedError
-
     def _prepare(self, parts: Samples, replayed: MixPlan | None, epoch: int) -> Prepared:
         """Everything before rendering, with a plan drawn from the batch's key, or with `replayed`."""
         epoch = epoch if parts.epoch is None else parts.epoch
         labels = read_labels(parts.labels, self.num_classes)
         raw = self._raw(parts)
+        fingerprint = self._fingerprint(parts, raw, labels)
+        samples = samples_digest(fingerprint)
         key: bytes | None
         if replayed is None:
-            key = self._key(parts, raw, labels, epoch)
-            plan_of = partial(self._draw, key, epoch)
+            key = batch_key(self.seed, epoch, fingerprint)
+            plan_of = partial(self._draw, key, samples, epoch)
         else:
             replayed = replayed.checked()
+            if len(replayed) == len(parts.images) and replayed.samples not in (None, samples):
+                raise ValueError(
+                    "the plan was drawn for other samples, for another order of them, or they were identified "
+                    "otherwise (index_key, Indexed); MiAMix.render(plan, images, labels) renders a plan on any images"
+                )
             key = replayed.key
             plan_of = partial(_fitting, replayed)
         first, seconds = self._first(parts, raw, key)
+        if not self._range_is_known:
+            self._range_is_known = True
+            warn_of_range(first.arrays, self._once)
         height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
         plan = plan_of(len(parts.images), height, width)
         return Prepared(plan, first, self._second(plan, first, seconds), labels)
@@ -169,10 +187,11 @@ class KeyedMixer:
             planar_out=self.memory_format == "channels_first",
         )
 
-    def _packed(self, images: Any, targets: Any, masks: Any, extras: dict[Any, Any], is_dict: bool) -> Any:
-        """The result in the samples' form."""
-        if not is_dict:
-            return (images, targets, *(() if masks is None else (masks,)), *extras.values())
+    def _packed(self, images: Any, targets: Any, masks: Any, extras: dict[Any, Any], kind: type) -> Any:
+        """The result in the samples' form, `kind`: a dict, a tuple, or a named tuple where all has a name."""
+        if kind is not dict:
+            parts = (images, targets, *(() if masks is None else (masks,)), *extras.values())
+            return kind._make(parts) if masks is None and hasattr(kind, "_make") else parts
         mixed = {self.out_keys[0]: images, self.out_keys[1]: targets}
         if masks is not None:
             mixed[_MASKS_KEY] = masks
@@ -195,19 +214,21 @@ class KeyedMixer:
 
         return read(parts.images, "first"), None if parts.seconds is None else read(parts.seconds, "second")
 
-    def _draw(self, key: bytes, epoch: int, n: int, height: int, width: int) -> MixPlan:
+    def _draw(self, key: bytes, samples: bytes, epoch: int, n: int, height: int, width: int) -> MixPlan:
         probability = probability_of(self.schedule, epoch)
-        if probability > 0:
+        if probability > 0 or self._transform is not None:
             self._remember(key)
-        return draw_plan(self.config, n, height, width, stream(key, PLAN), probability=probability, key=key)
+        return draw_plan(
+            self.config, n, height, width, stream(key, PLAN), probability=probability, key=key, samples=samples
+        )
 
-    def _key(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray, epoch: int) -> bytes:
-        """The batch's key: a digest of seed, epoch, labels, and indices or images."""
+    def _fingerprint(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray) -> list[bytes]:
+        """What tells a batch from others: its labels, and indices or images."""
         hashed = [b"%d" % len(labels), labels.dtype.str.encode(), labels.tobytes()]
         if parts.indices is not None:
             hashed.append(b"indices")
             hashed += [index_bytes(index, i) for i, index in enumerate(parts.indices)]
-            return batch_key(self.seed, epoch, hashed)
+            return hashed
         for images in raw:
             if images is not None and images.alike:
                 hashed.append(repr((images.arrays[0].shape, images.arrays[0].dtype.str)).encode())
@@ -215,7 +236,7 @@ class KeyedMixer:
             elif images is not None:
                 hashed += [repr((image.shape, image.dtype.str)).encode() for image in images.arrays]
                 hashed.append(hash_images(images.arrays, planar=images.planar).tobytes())
-        return batch_key(self.seed, epoch, hashed)
+        return hashed
 
     def _first(
         self, parts: Samples, raw: tuple[Images | None, Images | None], key: bytes | None
@@ -226,7 +247,10 @@ class KeyedMixer:
         if transform is None and held is not None:
             return held, seconds
         if parts.seconds is not None:
-            raise ValueError("samples hold pairs of views already: drop the transform, or the pairs")
+            raise ValueError(
+                "samples hold pairs of views already, as TwoViews makes them: give the transform to TwoViews or to the "
+                "collator, not to both"
+            )
         if transform is None or key is None:
             raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
         rng = stream(key, VIEWS)
@@ -249,13 +273,22 @@ class KeyedMixer:
 
     def _second(self, plan: MixPlan, first: Images, seconds: Images | Callable[[list[int]], Images] | None) -> Gathered:
         """Second views by sample; where none is needed the first one stands in."""
+        shared = plan.second_view == "shared" or seconds is None
+        if len(plan) == 1 and shared and len(plan.layers):
+            self._once.warn(
+                "a batch of one",
+                "a batch of one sample came out unmixed, for there is no other sample and no second view of it: "
+                "DataLoader(drop_last=True) leaves out a last batch that is too small",
+            )
         if plan.second_view == "shared" or not len(plan.layers):
             return first.gathered
         if seconds is None:
             if self.config.p_self > 0:
-                self._warn_unmixed(
-                    f"p_self={self.config.p_self} but there is neither a transform nor a pair of views: samples that "
-                    "are mixed with themselves come out unmixed"
+                self._once.warn(
+                    "unmixed",
+                    f"p_self={self.config.p_self}, but there is no second view of a sample to mix it with: about "
+                    f"{self.config.p_self:.0%} of the images come out unmixed. Pass transform=, wrap the dataset in "
+                    "TwoViews, or set p_self=0",
                 )
             return first.gathered
         needed = list(range(len(plan)))

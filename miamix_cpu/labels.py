@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.arrays import fill
+from miamix_cpu.checks import short
 from miamix_cpu.compile import entry, exact
 
 _ROUNDING = 1e-5  # by how much a row of soft labels in float32 may miss its bounds
@@ -31,7 +32,15 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
         Naming the sample, its label, and what is allowed.
     """
     array = _stack(labels)
+    if array.ndim == 2 and array.shape[1] == 1 and num_classes > 1 and array.dtype.kind in "iu":
+        array = array[:, 0].astype(np.int64)
+        labels = []
     if array.ndim == 1 and array.dtype.kind in "iu":
+        if num_classes == 1:
+            raise ValueError(
+                "labels are classes, but with num_classes=1 there is nothing to classify, every target would be 1: "
+                "give num_classes=2, or for a single output labels that are vectors of one float, [0.0] or [1.0]"
+            )
         classes = array if isinstance(labels, list) else np.array(array, dtype=np.int64)  # our own, as kernels want it
         values = classes.tolist()  # of a batch's numbers Python finds the largest sooner than NumPy
         if min(values) < 0 or max(values) >= num_classes:
@@ -41,21 +50,31 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     if array.ndim == 1:
         if np.isnan(array).any():
             raise ValueError(f"label of sample {int(np.argmax(np.isnan(array)))} is NaN")
-        raise TypeError(
-            f"label of sample 0 must be an integer class or a vector of {num_classes} values, got {array[0]!r}"
-        )
+        raise TypeError(_not_a_class(0, array[0]))
     if array.ndim != 2 or array.shape[1] != num_classes:
-        raise ValueError(f"label of sample 0 must have num_classes={num_classes} values, got shape {array.shape[1:]}")
+        raise ValueError(
+            f"label of sample 0 must be an integer class, or have num_classes={num_classes} values, got shape "
+            f"{array.shape[1:]} of {array.dtype}"
+        )
     vectors = array.astype(np.float32, copy=False)
     outside = ~((vectors >= -_ROUNDING) & (vectors <= 1 + _ROUNDING)).all(axis=1)
     if outside.any():
         i = int(np.argmax(outside))
-        raise ValueError(f"label of sample {i} must have values in [0, 1], got {vectors[i].tolist()}")
+        raise ValueError(f"label of sample {i} must have values in [0, 1], got {short(vectors[i].tolist())}")
     return vectors
+
+
+def _not_a_class(i: int, label: Any) -> str:
+    return (
+        f"label of sample {i} must be an integer class or a vector of numbers, got the float {float(label):g}: give "
+        "int(label) if it is a class; single numbers as targets (regression) are not mixed"
+    )
 
 
 def _stack(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
     """`labels` as one numeric array, (N,) or (N, C)."""
+    if isinstance(labels, np.ndarray) and labels.dtype == object:  # a column of lists, as Ray has them
+        labels = list(labels)
     if not isinstance(labels, np.ndarray):
         try:
             n = len(labels)
@@ -96,13 +115,16 @@ def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
         except (ValueError, TypeError, RuntimeError):
             array = np.asarray(None)
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"label of sample {i} must be an integer class or a vector of numbers, got {label!r}")
+            raise TypeError(
+                f"label of sample {i} must be an integer class or a vector of numbers, got {type(label).__name__} "
+                f"{short(label)}"
+            )
         if array.shape != (arrays[0].shape if arrays else array.shape):
             raise ValueError(f"label of sample {i} has shape {array.shape}, that of sample 0 {arrays[0].shape}")
         if array.ndim == 0 and array.dtype.kind == "f":
             if np.isnan(array):
                 raise ValueError(f"label of sample {i} is NaN")
-            raise TypeError(f"label of sample {i} must be an integer class or a vector of numbers, got {label!r}")
+            raise TypeError(_not_a_class(i, array))
         arrays.append(array)
     if arrays and arrays[0].ndim == 0:
         return _classes([array.item() for array in arrays])  # uint64 beside int64 would be float64

@@ -8,6 +8,7 @@ could be left behind, and /dev/shm, which containers keep small, is not used.
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import threading
@@ -109,7 +110,13 @@ class Lender:
         self._reached = False
 
     def tensor(self, size: int) -> torch.Tensor | None:
-        """Memory to lend, uint8 (size,), with anything in it; None where the system gives none."""
+        """Memory to lend, uint8 (size,), with anything in it; None where the system knows no such memory.
+
+        Raises
+        ------
+        OSError
+            Where it has no more files, or no more memory.
+        """
         with self._lock:
             now = next(self._uses)
             self._pieces = [piece for piece in self._pieces if _kept(piece, now)]
@@ -117,13 +124,22 @@ class Lender:
             fitting = [piece for piece in self._pieces if piece.idle and size <= piece.size <= 2 * size]
             if not fitting:
                 try:
-                    fitting = [Piece(size)]
-                except (AttributeError, OSError):  # not Linux; no more files
+                    fitting = [self._new(size)]
+                except AttributeError:  # not Linux
                     return None
                 self._pieces += fitting
             piece = max(fitting, key=lambda piece: piece.used)
             piece.used = now
             return piece.tensor(size)
+
+    def _new(self, size: int) -> Piece:
+        """A new piece; where the system has no more, those that are idle are let go first."""
+        try:
+            return Piece(size)
+        except OSError:
+            self._pieces = [piece for piece in self._pieces if not piece.idle]
+            gc.collect()
+        return Piece(size)
 
     def lend(self, start: int) -> Address | None:
         """Lend the piece whose memory begins at `start`; None where there is none, or it can't be lent once more."""

@@ -4,88 +4,26 @@ from __future__ import annotations
 
 import functools
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
-from miamix_cpu.checks import check_choice, check_integer, check_real
+from miamix_cpu.checks import check_choice, check_integer, check_real, check_units, short
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.gather import Gathered, gather
 from miamix_cpu.holes import draw_holes
+from miamix_cpu.images import mixable, warn_of_range
 from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.masks.product import padded
 from miamix_cpu.memory import empty_array
+from miamix_cpu.mixed_batch import MixedBatch
+from miamix_cpu.once import Once
 from miamix_cpu.plan import MixPlan
 from miamix_cpu.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS, render
 from miamix_cpu.sampling import draw_plan
 
 TARGETS = ("soft", "pair")
 _NO_MASKS = np.empty((0, 1), dtype=np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class MixedBatch:
-    """A mixed batch and all that is known about it; NumPy arrays from `MiAMix`, tensors from `MiAMixCollator`.
-
-    Attributes
-    ----------
-    images : (N, H, W, C) or (N, H, W) from `MiAMix`, (N, C, H, W) from `MiAMixCollator`
-    targets : float32 (N, num_classes), or with `targets="pair"` the triple (y_a, y_b, lam)
-    lam : float32 (N,)
-        The weight of sample i's own label.
-    partner : int64 (N,)
-    plan : MixPlan
-    masks : float32 (N, H, W) or None
-        The weight of the first view at each pixel, with `return_masks=True`.
-    extras : dict
-        The samples' other entries, collated; by key, or by position for tuples.
-    """
-
-    images: Any
-    targets: Any
-    lam: Any
-    partner: Any
-    plan: MixPlan
-    masks: Any = None
-    extras: dict[Any, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        """The number of samples."""
-        return len(self.plan)
-
-    def describe(self, i: int) -> str:
-        """What happened to sample `i`, in one line: partner, layers, and the measured lam.
-
-        Examples
-        --------
-        >>> images = np.zeros((2, 8, 8, 3), np.uint8)
-        >>> mix = MiAMix(10, MiAMixConfig.plain("mixup"))
-        >>> mix(images, [3, 5], rng=np.random.default_rng(1)).describe(0)
-        'sample 0 with sample 1: mixup 0.78, lam 0.22'
-        """
-        words = self.plan.describe(i)
-        return f"{words}, lam {float(self.lam[i]):.2f}" if len(self.plan.layers_of(i)) else words
-
-    def pin_memory(self) -> MixedBatch:
-        """The batch in page-locked memory (called by DataLoader with `pin_memory=True`); tensors only."""
-        return self._map(lambda tensor: tensor.pin_memory())
-
-    def to(self, *args: Any, **kwargs: Any) -> MixedBatch:
-        """The batch with `.to(*args, **kwargs)` called on its tensors."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
-
-    def _map(self, function: Any) -> MixedBatch:
-        def apply(value: Any) -> Any:
-            if isinstance(value, tuple) and hasattr(value, "_fields"):
-                return type(value)(*map(apply, value))
-            if isinstance(value, (tuple, list)):
-                return type(value)(map(apply, value))
-            if isinstance(value, dict):
-                return {key: apply(part) for key, part in value.items()}
-            return function(value) if hasattr(value, "pin_memory") else value
-
-        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self) if f.name != "plan"})
 
 
 class MiAMix:
@@ -130,7 +68,7 @@ class MiAMix:
         return_masks: bool = False,
     ) -> None:
         if config is not None and not isinstance(config, MiAMixConfig):
-            raise TypeError(f"config must be a MiAMixConfig, got {config!r}")
+            raise TypeError(_not_a_config(config))
         check_choice("targets", targets, TARGETS)
         if label_smoothing and targets == "pair":
             raise ValueError("label_smoothing needs targets='soft': pairs are handed out unsmoothed")
@@ -141,6 +79,7 @@ class MiAMix:
         self.targets = targets
         self.label_smoothing = check_real("label_smoothing", label_smoothing, high=1.0)
         self.return_masks = bool(return_masks)
+        self._once = Once(shared=False)
 
     def __repr__(self) -> str:
         return f"MiAMix(num_classes={self.num_classes}, config={self.config!r})"
@@ -181,13 +120,26 @@ class MiAMix:
         """
         return self._render(plan.checked(), check_batch(images, "images"), labels, second)
 
+    def _warn_unmixed(self, plan: MixPlan) -> None:
+        """Say once that self-pairs come out unmixed, for there is no second view."""
+        alone = plan.mixed & (plan.partner == np.arange(len(plan)))
+        if alone.any():
+            self._once.warn(
+                "unmixed",
+                f"{int(alone.sum())} of {len(plan)} samples are mixed with themselves and come out unmixed, for there "
+                "is no second view of them: pass second=, other augmented views of the same samples, or set p_self=0",
+            )
+
     def _render(self, plan: MixPlan, images: np.ndarray, labels: Any, second: Any) -> MixedBatch:
         if images.shape[:3] != (len(plan), plan.height, plan.width):
             raise ValueError(
                 f"images must be {len(plan)} of {plan.height} x {plan.width} pixels as in the plan, got {images.shape}"
             )
+        warn_of_range(images, self._once)
         others = images
-        if second is not None:
+        if second is None:
+            self._warn_unmixed(plan)
+        else:
             others = check_batch(second, "second")
             if others.shape != images.shape or others.dtype != images.dtype:
                 raise ValueError(
@@ -215,6 +167,16 @@ class MiAMix:
             plan=plan,
             masks=masks,
         )
+
+
+def _not_a_config(config: Any) -> str:
+    """What to say where something else is given as the configuration."""
+    words = f"config must be a MiAMixConfig, got {short(config)}"
+    if isinstance(config, str):
+        return f"{words}: did you mean MiAMixConfig.plain({config!r})?"
+    if callable(config):
+        return f"{words}: a transform is given by its name, transform=..."
+    return words
 
 
 def mix_views(
@@ -298,7 +260,10 @@ def normalisation(
     if dtype == "uint8":
         raise ValueError('dtype="uint8" needs uint8 views, got float32: floats are never rescaled')
     if mean is not None:
-        raise ValueError("mean and std need uint8 views, got float32: normalise once, here or in the transform")
+        raise ValueError(
+            "mean and std need uint8 views, got float32, which are taken as they are: remove mean and std here, or "
+            "leave ToTensor and Normalize out of the transform and the dataset"
+        )
     return np.ones(channels, np.float32), np.zeros(channels, np.float32)
 
 
@@ -326,6 +291,7 @@ def check_normalisation(
         raise ValueError(f"mean and std must have one value a channel, got shapes {mean.shape} and {std.shape}")
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise ValueError(f"mean must be finite and std above 0, got mean={mean.tolist()} and std={std.tolist()}")
+    check_units(mean.tolist(), std.tolist())
     if dtype == "uint8":
         raise ValueError("mean and std need a float dtype, e.g. dtype='float32', got dtype='uint8'")
     return tuple(mean.tolist()), tuple(std.tolist())
@@ -337,10 +303,14 @@ def check_batch(values: Any, what: str) -> np.ndarray:
         images: np.ndarray = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{what} must be one array (N, H, W, C) or (N, H, W): {error}") from error
-    if images.dtype not in (np.uint8, np.float32):
-        raise TypeError(f"{what} must be uint8 or float32, got {images.dtype}")
+    images = mixable(images, what)
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise ValueError(f"{what} must have the shape (N, H, W, C) or (N, H, W) with no empty axis, got {images.shape}")
-    if images.ndim == 4 and not 1 <= images.shape[3] <= 4 and 1 <= images.shape[1] <= 4:
-        raise ValueError(f"{what} must be (N, H, W, C), got {images.shape}, which looks like (N, C, H, W)")
+    if images.ndim == 4 and images.shape[3] > 4:
+        rows, columns, channels = images.shape[1:]
+        if rows <= 4 or (rows < channels and columns == channels):
+            raise ValueError(
+                f"{what} must be (N, H, W, C), got {images.shape}, which looks like (N, C, H, W): "
+                f"give {what}.transpose(0, 2, 3, 1)"
+            )
     return images

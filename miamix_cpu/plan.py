@@ -42,7 +42,7 @@ _FORMAT = 1
 _LARGEST = 1e6  # of any number in a plan; what is drawn stays far below
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class MixPlan:
     """Everything random about one batch of `n` images of `height` x `width` pixels.
 
@@ -67,6 +67,8 @@ class MixPlan:
     second_view : "independent" or "shared"
     key : bytes or None
         The 16 bytes it was drawn from (`MiAMixCollator`), None where the caller gave a generator.
+    samples : bytes or None
+        16 bytes that tell its samples from others (`MiAMixCollator`).
     """
 
     height: int
@@ -79,6 +81,7 @@ class MixPlan:
     lam_from: str = "merged"
     second_view: str = "independent"
     key: bytes | None = None
+    samples: bytes | None = None
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -132,6 +135,7 @@ class MixPlan:
             coefficients=self.coefficients,
             rules=np.array([self.merge, self.lam_from, self.second_view]),
             key=np.frombuffer(self.key or b"", dtype=np.uint8),
+            samples=np.frombuffer(self.samples or b"", dtype=np.uint8),
         )
 
     @classmethod
@@ -172,6 +176,7 @@ class MixPlan:
                 lam_from=lam_from,
                 second_view=second_view,
                 key=parts["key"].tobytes() or None,
+                samples=parts["samples"].tobytes() or None if "samples" in parts else None,
             )
             plan = plan.checked()
         except (KeyError, TypeError, ValueError) as error:

@@ -22,14 +22,19 @@ from numpy.random.bit_generator import ISeedSequence
 
 PLAN, VIEWS = 0, 1
 
-# Transforms that draw from the process's generators run one at a time.
-_GLOBALS_LOCK = threading.RLock()
+# A process has one of each global generator, and threads may share a transform, so views are made one at a time.
+_VIEWS_LOCK = threading.RLock()
+
+
+def views_lock() -> Any:
+    """Held by the thread of this process that makes views."""
+    return _VIEWS_LOCK
 
 
 def _renew_lock() -> None:
     """A forked worker has none of the threads that may have held it."""
-    global _GLOBALS_LOCK
-    _GLOBALS_LOCK = threading.RLock()
+    global _VIEWS_LOCK
+    _VIEWS_LOCK = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -46,6 +51,12 @@ def batch_key(seed: int, epoch: int, parts: Sequence[bytes]) -> bytes:
     """
     hashed = b"%d,%d" % (seed, epoch) + b"".join([b"|%d:%b" % (len(part), part) for part in parts])
     return hashlib.blake2b(hashed, digest_size=16, person=b"miamix_cpu").digest()
+
+
+def samples_digest(parts: Sequence[bytes]) -> bytes:
+    """A 128-bit digest of a batch's fingerprint alone: 16 bytes, whatever the seed and the epoch."""
+    hashed = b"".join([b"|%d:%b" % (len(part), part) for part in parts])
+    return hashlib.blake2b(hashed, digest_size=16, person=b"samples").digest()
 
 
 class _Digest(ISeedSequence):
@@ -91,22 +102,21 @@ def seeded_globals(rng: np.random.Generator) -> Iterator[None]:
     """Seed `random`, `numpy.random` and torch's CPU generator from `rng`, and restore them afterwards.
 
     So transforms that draw from them, torchvision's among them, are keyed by the batch, and their states are the same
-    before and after. torch's CUDA generators are left alone. A process has one of each for all its threads: what a
-    thread that is none of ours draws meanwhile changes the results, and is drawn again afterwards.
+    before and after. torch's CUDA generators are left alone. What a thread that is none of ours draws meanwhile changes
+    the results, and is drawn again afterwards.
     """
     torch = sys.modules.get("torch")
     seeds = rng.integers(0, 1 << 32, size=3)
-    with _GLOBALS_LOCK:
-        state, numpy_state = random.getstate(), np.random.get_state(legacy=False)
-        torch_state = torch.default_generator.get_state() if torch else None
-        try:
-            random.seed(int(seeds[0]))
-            np.random.seed(int(seeds[1]))
-            if torch:
-                torch.default_generator.manual_seed(int(seeds[2]))
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(numpy_state)
-            if torch:
-                torch.default_generator.set_state(torch_state)
+    state, numpy_state = random.getstate(), np.random.get_state(legacy=False)
+    torch_state = torch.default_generator.get_state() if torch else None
+    try:
+        random.seed(int(seeds[0]))
+        np.random.seed(int(seeds[1]))
+        if torch:
+            torch.default_generator.manual_seed(int(seeds[2]))
+        yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)
+        if torch:
+            torch.default_generator.set_state(torch_state)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu.checks import short
 from miamix_cpu.epochs import IndexedSample
 
 
@@ -19,7 +20,7 @@ class Samples:
     seconds: list[Any] | None
     labels: Any  # a list, or a column
     extras: dict[Any, Any]  # lists or columns, by key, or by position in tuples
-    is_dict: bool
+    kind: type  # dict, tuple, or a named tuple
     epoch: int | None  # that travelled with the samples (`Indexed`)
     indices: list[Any] | None  # that identify the samples
 
@@ -42,9 +43,11 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
         Naming the first sample that is not like this, or not like sample 0.
     """
     if not isinstance(samples, (list, tuple)):
-        raise TypeError(f"samples must be a list, got {type(samples).__name__}")
+        raise TypeError(f"samples must be a list, one sample each, got {short(samples)}{_whole_batch(samples)}")
     if not samples:
         raise ValueError("samples must hold at least one sample, got an empty batch")
+    if _is_batch(samples[0]):
+        raise TypeError(f"samples must be a list, one sample each, got {short(samples)}{_whole_batch(samples)}")
     epoch, indices = None, None
     if isinstance(samples[0], IndexedSample):
         for i, sample in enumerate(samples):
@@ -53,10 +56,11 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
         epochs = {sample.epoch for sample in samples}
         if len(epochs) > 1:
             raise ValueError(f"samples of a batch must be of one epoch, got {sorted(epochs)}")
-        epoch, indices = epochs.pop(), [sample.index for sample in samples]
+        epoch = epochs.pop()
+        indices = [(s.index, s.draw) if s.draw else s.index for s in samples]
         samples = [sample.sample for sample in samples]
-    is_dict = isinstance(samples[0], dict)
-    images, labels, extras = _read_dicts(samples, keys) if is_dict else _read_tuples(samples)
+    kind = dict if isinstance(samples[0], dict) else type(samples[0]) if hasattr(samples[0], "_make") else tuple
+    images, labels, extras = _read_dicts(samples, keys) if kind is dict else _read_tuples(samples)
     if index_key is not None and indices is None:
         _check_index_key(samples[0], index_key)
         indices = [sample[index_key] for sample in samples]
@@ -66,7 +70,7 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
             if not (isinstance(image, (tuple, list)) and len(image) == 2):
                 raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
         images, seconds = [first for first, _ in images], [second for _, second in images]
-    return Samples(images, seconds, labels, extras, is_dict, epoch, indices)
+    return Samples(images, seconds, labels, extras, kind, epoch, indices)
 
 
 def read_columns(batch: Mapping[Any, Any], keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
@@ -94,14 +98,14 @@ def read_columns(batch: Mapping[Any, Any], keys: tuple[str, str], index_key: str
         raise ValueError("the batch must hold at least one sample, got empty columns")
     indices = None if index_key is None else list(_as_column(batch[index_key]))
     extras = {key: batch[key] for key in batch if key not in keys}
-    return Samples(list(images), None, labels, extras, True, None, indices)
+    return Samples(list(images), None, labels, extras, dict, None, indices)
 
 
 def _length(batch: Mapping[Any, Any], key: Any) -> int:
     try:
         return len(batch[key])
     except TypeError:
-        raise TypeError(f"{key!r} must be a column of values, got {batch[key]!r}") from None
+        raise TypeError(f"{key!r} must be a column of values, got {short(batch[key])}") from None
 
 
 def _as_column(values: Any) -> Any:
@@ -110,7 +114,12 @@ def _as_column(values: Any) -> Any:
 
 
 def _read_tuples(samples: Sequence[Any]) -> tuple[list[Any], list[Any], dict[Any, list[Any]]]:
-    if not (set(map(type, samples)) <= {tuple, list} and len(set(map(len, samples))) == 1 and len(samples[0]) >= 2):
+    if not (
+        set(map(type, samples)) <= {tuple, list, type(samples[0])}
+        and isinstance(samples[0], (tuple, list))
+        and len(set(map(len, samples))) == 1
+        and len(samples[0]) >= 2
+    ):
         for i, sample in enumerate(samples):
             if not isinstance(sample, (tuple, list)) or len(sample) < 2:
                 raise TypeError(f"sample {i} must be (image, label, ...) or a dict, got {_kind(sample)}")
@@ -138,10 +147,27 @@ def _check_index_key(sample: Any, key: Any) -> None:
         if key not in sample:
             raise ValueError(f"samples have no {key!r} (index_key), they have {', '.join(map(repr, sample))}")
     elif not (isinstance(key, int) and 0 <= key < len(sample)):
-        raise ValueError(f"index_key must be a position in samples of {len(sample)} entries, got {key!r}")
+        raise ValueError(f"index_key must be a position in samples of {len(sample)} entries, got {short(key)}")
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return type(value).__name__
+
+
+def _is_batch(value: Any) -> bool:
+    """Whether a value holds the images of several samples."""
+    return hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0) == 4
+
+
+def _whole_batch(samples: Any) -> str:
+    """What to say where a whole batch is given."""
+    parts = samples.values() if isinstance(samples, Mapping) else samples if isinstance(samples, (tuple, list)) else ()
+    if isinstance(samples, Mapping) or any(map(_is_batch, parts)):
+        return (
+            ". This is a batch already (DataLoader(batch_size=None), datasets' .batch()): let the loader make batches "
+            "of "
+            "single samples, or give columns, {'image': ..., 'label': ...}, to MiAMixBatch"
+        )
+    return ""

@@ -27,6 +27,7 @@ def draw_plan(
     *,
     probability: float = 1.0,
     key: bytes | None = None,
+    samples: bytes | None = None,
 ) -> MixPlan:
     """Draw everything random about a batch: NumPy draws the numbers, kernels make records and normals of them.
 
@@ -40,6 +41,8 @@ def draw_plan(
         Each sample's probability of being mixed at all. Those that are mixed are so in the same way whatever it is.
     key : bytes, optional
         What `rng` was made from, kept in the plan.
+    samples : bytes, optional
+        The samples' digest, kept in the plan.
     """
     gammas = draw_gammas(n, config.alpha, config.k_max, rng)
     k, partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
@@ -74,6 +77,7 @@ def draw_plan(
         lam_from=config.lam_from,
         second_view=config.second_view,
         key=key,
+        samples=samples,
     )
 
 

@@ -3,60 +3,89 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
-import warnings
 import weakref
 from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
 
+from miamix_cpu.once import Once
+from miamix_cpu.passes import Passes, current_fetcher
+
 _BATCHES = 1024  # an epoch's first batches, whose keys are remembered
 _SLOTS = 2 * _BATCHES  # open addressing
-_NEAREST_CALLERS = 12
 _LEFT_OVER = 3  # batches a worker may still make for a loop that was left early: two are prefetched, one is begun
-_SETTLES = 0.01  # seconds; between reading a flag and writing it passes a millionth
+_EPOCH, _TOLD = range(2)
 
 
 class EpochState:
     """The epoch, and what must be known of it across processes, in memory that the parent shares with its workers.
 
     State set in the parent after workers have started does not reach persistent workers; shared memory does, under
-    every start method.
+    every start method. Until somebody tells the epoch, it is the number of the pass over the loader.
+
+    Parameters
+    ----------
+    once : Once
+        By which it warns.
     """
 
-    def __init__(self) -> None:
-        # Layout: epoch, three flags, the keys of the epoch's first batches.
-        self._shared = torch.zeros(4 + _SLOTS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+    def __init__(self, once: Once | None = None) -> None:
+        # Layout: the epoch, whether it was told, the keys of the epoch's first batches.
+        self._shared = torch.zeros(2 + _SLOTS, dtype=torch.int64, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
+        self._passes = Passes()
+        self._once = once or Once()
+        self._owner = os.getpid()
         self._open()
 
     def _open(self) -> None:
         values = self._shared.numpy()
-        self._head, self._seen = values[:4], values[4:]
+        self._head, self._seen = values[:2], values[2:]
         self._fetcher: Any = lambda: None
         self._began_in = self._strays = 0  # the epoch of that fetcher's first batch, and how many it made in others
-        self._stray = False
+        self._stray = self._counted = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_shared": self._shared}
+        names = ("_shared", "_passes", "_once", "_owner")
+        return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A plain pickle or a deep copy brings a copy of its own; torch would move it when a worker is started, and
-        # the arrays below would look at freed memory.
-        self._shared = state["_shared"].share_memory_()
+        self.__dict__.update(state)
+        # A plain pickle brings a copy of its own; torch would move it when a worker is started, and the arrays below
+        # would look at freed memory.
+        self._shared.share_memory_()
         self._open()
+
+    def __deepcopy__(self, memo: Any) -> EpochState:
+        """A copied loader is in the same epoch as the collator that its owner goes on calling."""
+        copied = EpochState.__new__(EpochState)
+        copied.__dict__.update(self.__getstate__())
+        copied._open()
+        return copied
 
     @property
     def epoch(self) -> int:
         """The current epoch."""
-        return int(self._head[0])
+        return int(self._head[_EPOCH])
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the last batch's epoch was told or counted."""
+        return bool(self._head[_TOLD]) or self._counted
 
     def set(self, epoch: int) -> None:
         """Begin `epoch`."""
+        if self._owner != os.getpid():  # one of several processes that train, each with workers of its own
+            self._shared = self._shared.clone().share_memory_()
+            self._owner = os.getpid()
+            self._open()
+        self._head[_TOLD] = 1
         if epoch != self.epoch:
-            self._head[0] = epoch
-            self._seen[:] = 0
+            self._begin(epoch)
+
+    def _begin(self, epoch: int) -> None:
+        self._head[_EPOCH] = epoch
+        self._seen[:] = 0
 
     def begin(self) -> int:
         """A batch begins here; return its epoch. Warn once where the loop over the loader began in another one.
@@ -64,16 +93,23 @@ class EpochState:
         A persistent worker also finishes what it had prefetched for a loop that was left early, and torch throws it
         away: so many batches of another epoch are no fault.
         """
-        epoch = self.epoch
-        fetcher = _fetcher()
+        fetcher = current_fetcher()
+        self._stray = self._counted = False
+        if not self._head[_TOLD] and fetcher is not None:
+            epoch, is_new = self._passes.number(fetcher)
+            self._counted = True
+            if is_new and epoch > self.epoch:
+                self._begin(epoch)
+        else:
+            epoch = self.epoch
         if fetcher is not None and fetcher is not self._fetcher():
             self._fetcher, self._began_in, self._strays = weakref.ref(fetcher), epoch, 0
-        self._stray = fetcher is not None and epoch != self._began_in
-        if self._stray:
+        if fetcher is not None and epoch != self._began_in:
+            self._stray = True
             self._strays += 1
             if self._strays > (0 if get_worker_info() is None else _LEFT_OVER):
-                self.warn(
-                    2,
+                self._once.warn(
+                    "the epoch changed",
                     f"the epoch changed from {self._began_in} to {epoch} in the middle of a loop over the loader: "
                     "workers prefetch at once, so call collate.set_epoch(epoch) before iter(loader)",
                 )
@@ -90,47 +126,17 @@ class EpochState:
                 self._seen[slot] = number
                 return
             if self._seen[slot] == number:
-                self.warn(
-                    1,
-                    f"the same batch came twice in epoch {self.epoch}, so its mix and views repeat: call "
-                    "collate.set_epoch(epoch) before each epoch's iter(loader), or shuffle",
-                )
+                self._warn_of_a_repeated_batch()
                 return
 
-    def warn(self, flag: int, words: str) -> None:
-        """Warn once among all processes and threads."""
-        if self._head[flag]:
-            return
-        # Whoever wrote last warns: there is no lock that all start methods and copies would share.
-        mine = int.from_bytes(os.urandom(7), "little") + 1
-        self._head[flag] = mine
-        time.sleep(_SETTLES)
-        if self._head[flag] == mine:
-            warnings.warn(words, stacklevel=_callers_level())
-
-
-def _callers_level() -> int:
-    """The `stacklevel`, for `warn`, of the nearest caller outside this package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("miamix_cpu."):
-        level, frame = level + 1, frame.f_back
-    return level
-
-
-def _fetcher() -> Any:
-    """The DataLoader's fetcher that asks for this batch, or None.
-
-    It is the one thing that is new with each loop over a loader, in workers that live on too, and torch hands it to
-    nobody; so it is looked for among the callers.
-    """
-    frame = sys._getframe(1)
-    for _ in range(_NEAREST_CALLERS):
-        if frame.f_back is None:
-            return None
-        frame = frame.f_back
-        if frame.f_code.co_name == "fetch" and frame.f_globals.get("__name__") == _FETCH_MODULE:
-            return frame.f_locals.get("self")
-    return None
-
-
-_FETCH_MODULE = "torch.utils.data._utils.fetch"
+    def _warn_of_a_repeated_batch(self) -> None:
+        words = "call collate.set_epoch(epoch) before each epoch's iter(loader), or shuffle"
+        if self._counted:
+            words = (
+                "its samples are equal, in the same order. Let what tells them apart be hashed: index_key=, or an "
+                "EpochSampler with an Indexed dataset"
+            )
+        self._once.warn(
+            "a batch came twice",
+            f"the same batch came twice in epoch {self.epoch}, so its mix and views repeat: {words}",
+        )

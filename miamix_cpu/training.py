@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from miamix_cpu.checks import check_units
+
 #: Soft targets (N, C), or a pair: labels, partners' labels, and the weight of the former.
 Targets = torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -84,17 +86,21 @@ def normalize_on_device(
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise TypeError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
-    scale, shift = (torch.as_tensor(v, dtype=torch.float32, device="cpu") for v in (std, mean))
-    for name, values in (("mean", shift), ("std", scale)):
-        if values.shape != (images.shape[1],):
-            raise ValueError(
-                f"{name} must have {images.shape[1]} values, one a channel, got shape {tuple(values.shape)}"
-            )
-    if not (scale > 0).all():
-        raise ValueError(f"std must be above 0, got {tuple(std)}")
-    # Checked and divided on the CPU: to read a value of the device, the host would wait for all that it has to do.
+    # Checked and divided as Python's numbers: to read a value of the device, the host would wait for all that it has to
+    # do, and torch.compile could not go on.
+    shifts, scales = ([float(value) for value in values] for values in (mean, std))
+    for name, values in (("mean", shifts), ("std", scales)):
+        if len(values) != images.shape[1]:
+            raise ValueError(f"{name} must have {images.shape[1]} values, one per channel, got {len(values)}")
+    if min(scales) <= 0:
+        raise ValueError(f"std must be above 0, got {tuple(scales)}")
+    check_units(shifts, scales)
     factor, shift = (
-        value[:, None, None].to(images.device, non_blocking=True) for value in (1 / (255 * scale), shift / scale)
+        torch.tensor(value, dtype=torch.float32, device="cpu")[:, None, None].to(images.device, non_blocking=True)
+        for value in (
+            [1 / (255 * scale) for scale in scales],
+            [shift / scale for shift, scale in zip(shifts, scales, strict=True)],
+        )
     )
     return images.float().mul_(factor).sub_(shift).to(dtype)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
+import errno
 import math
 import os
+import warnings
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -20,29 +22,6 @@ from miamix_cpu.memory import LARGE, empty_array
 _SMALL = 1 << 16  # bytes; to open and map a file takes as long as to copy these, to hand one over several times that
 
 
-class _Travelling(torch.Tensor):
-    """A tensor that a worker sends in a way of its own; an ordinary one arrives, as do copies and pickles of it."""
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.as_subclass(torch.Tensor).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
-
-    def __deepcopy__(self, memo: Any) -> torch.Tensor:
-        return copy.deepcopy(self.as_subclass(torch.Tensor), memo)
-
-
-class _InMessage(_Travelling):
-    """A small tensor, which is sent by value.
-
-    torch hands over every tensor of a worker, a target as well as a batch of images, as shared memory of its own.
-    """
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # results may be large
-
-
-class _InSharedMemory(_Travelling):
-    """A large tensor, or a view of one, which is lent to the parent; what has other memory is sent torch's way."""
-
-
 _Layout = tuple[torch.dtype, int, tuple[int, ...], tuple[int, ...], bool]
 
 
@@ -55,11 +34,11 @@ def _looking_at(memory: Any, size: int, layout: _Layout) -> torch.Tensor:
     """An ordinary tensor that looks at the first `size` bytes of `memory` as another did at its storage."""
     dtype, offset, shape, stride, requires_grad = layout
     storage = torch.frombuffer(memory, dtype=torch.uint8, count=size).untyped_storage()
-    return torch.empty(0, dtype=dtype).set_(storage, offset, shape, stride).requires_grad_(requires_grad)
+    return torch.empty(0, dtype=dtype, device="cpu").set_(storage, offset, shape, stride).requires_grad_(requires_grad)
 
 
 def _send_in_message(tensor: torch.Tensor) -> Any:
-    data = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy().tobytes()
+    data = torch.empty(0, dtype=torch.uint8, device="cpu").set_(tensor.untyped_storage()).numpy().tobytes()
     return _from_message, (data, _layout_of(tensor))
 
 
@@ -67,22 +46,65 @@ def _from_message(data: bytes, layout: _Layout) -> torch.Tensor:
     return _looking_at(bytearray(data), len(data), layout)
 
 
-def _send_in_shared_memory(tensor: torch.Tensor) -> Any:
-    tensor, lender = tensor.as_subclass(torch.Tensor), _lender()
-    storage = tensor.untyped_storage()
-    address = None if lender is None else lender.lend(storage.data_ptr())
-    if address is None:
-        return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
-    return _borrowed, (address, storage.nbytes(), _layout_of(tensor))
-
-
 def _borrowed(address: Address, size: int, layout: _Layout) -> torch.Tensor:
     return _looking_at(take(address), size, layout)
 
 
-# As torch has its own tensors sent: by the type that a worker's queue finds.
-ForkingPickler.register(_InMessage, _send_in_message)
-ForkingPickler.register(_InSharedMemory, _send_in_shared_memory)
+def _send(tensor: torch.Tensor) -> Any:
+    """What a worker's queue pickles in a tensor's place: memory that is lent, the bytes themselves, or torch's own.
+
+    torch hands over every tensor of a worker, a target as well as a batch of images, as shared memory of its own. It is
+    sent from another thread, whose errors nobody would see while the parent waits for ever: so where the process has no
+    file descriptors left for it, the bytes are sent.
+    """
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided or not _is_plain(tensor):
+        return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+    storage = tensor.untyped_storage()
+    lender = _lender()
+    try:
+        address = None if lender is None else lender.lend(storage.data_ptr())
+        if address is not None:
+            return _borrowed, (address, storage.nbytes(), _layout_of(tensor))
+        if not 0 < storage.nbytes() < _SMALL or storage.is_shared():
+            return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+    except OSError:
+        if not storage.nbytes():
+            raise
+    return _send_in_message(tensor)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is its storage, looked at by shape and strides, and nothing else."""
+    return tensor.is_leaf and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+
+
+def register_node(kind: type, context_of: str) -> None:
+    """Let torch's pytrees look into objects of a dataclass; one field of it is no leaf and stays as it is.
+
+    torch promises neither the module nor its names: without them such an object is one leaf.
+    """
+    try:
+        from torch.utils import _pytree
+
+        names = [field.name for field in dataclasses.fields(kind) if field.name != context_of]
+        _pytree.register_pytree_node(
+            kind,
+            lambda value: ([getattr(value, name) for name in names], getattr(value, context_of)),
+            lambda parts, context: kind(**dict(zip(names, parts, strict=True)), **{context_of: context}),
+        )
+    except Exception as error:
+        warnings.warn(f"torch's pytrees do not know {kind.__name__}: {error}", RuntimeWarning, stacklevel=2)
+
+
+_registered_in = 0  # the process
+
+
+def send_from_here() -> None:
+    """In a worker, have its tensors sent as `_send` says."""
+    global _registered_in
+    if _registered_in != os.getpid():
+        _registered_in = os.getpid()
+        ForkingPickler.register(torch.Tensor, _send)  # in the place of torch's own
 
 
 def _lender() -> Lender | None:
@@ -93,36 +115,46 @@ def _lender() -> Lender | None:
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """An uninitialised tensor; in a worker one that travels to the parent without a copy, or in the message."""
-    tensor, kind = _allocate(shape, dtype)
-    return tensor if kind is None else tensor.as_subclass(kind)
-
-
-def empty_and_array(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor, np.ndarray]:
-    """`empty`, and the same memory as an array, for which one that travels would be asked at six times the price."""
-    tensor, kind = _allocate(shape, dtype)
-    return tensor if kind is None else tensor.as_subclass(kind), tensor.numpy()
-
-
-def _allocate(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor, type[_Travelling] | None]:
-    """An ordinary tensor, and what it has to be to travel."""
     size = math.prod(shape) * dtype.itemsize
     if get_worker_info() is None:
         if size < LARGE:
-            return torch.empty(shape, dtype=dtype), None
-        return torch.from_numpy(empty_array((size,), np.uint8)).view(dtype).view(shape), None
+            return torch.empty(shape, dtype=dtype, device="cpu")
+        return torch.from_numpy(empty_array((size,), np.uint8)).view(dtype).view(shape)
+    send_from_here()
     if size < _SMALL:
-        return torch.empty(shape, dtype=dtype), _InMessage if size else None
+        return torch.empty(shape, dtype=dtype, device="cpu")
     lender = _lender()
-    memory = None if lender is None else lender.tensor(size)
-    if memory is None:
-        memory = torch.empty(0, dtype=torch.uint8)
-        memory.set_(memory.untyped_storage()._new_shared(size))  # type: ignore[no-untyped-call]
-    return memory.view(dtype).view(shape), _InSharedMemory
+    try:
+        memory = None if lender is None else lender.tensor(size)
+        if memory is None:
+            memory = torch.empty(0, dtype=torch.uint8, device="cpu")
+            memory.set_(memory.untyped_storage()._new_shared(size))  # type: ignore[no-untyped-call]
+    except (OSError, RuntimeError) as error:
+        raise _explained(error, size) from error
+    return memory.view(dtype).view(shape)
+
+
+def _explained(error: Exception, size: int) -> Exception:
+    """An error that says what could not be had and what to do."""
+    what = f"{size / 2**20:.1f} MiB of shared memory for a batch"
+    number = getattr(error, "errno", None)
+    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
+        return RuntimeError(
+            f"Too many open files: a worker could not open {what}. Each batch that is kept holds one file open: keep "
+            "fewer, raise the limit with `ulimit -n` in the shell, or call "
+            "torch.multiprocessing.set_sharing_strategy('file_system') at the beginning of the program"
+        )
+    if number == errno.ENOMEM or "allocate memory" in str(error):
+        return MemoryError(
+            f"a worker could not get {what}: its memory is limited (RLIMIT_AS, a container's limit) or used up; use "
+            "smaller batches, fewer workers or a smaller prefetch_factor"
+        )
+    return error
 
 
 def channels_first_view(images: torch.Tensor) -> torch.Tensor:
-    """(N, H, W, C) as (N, C, H, W), which travels alike."""
-    return images.permute(0, 3, 1, 2).as_subclass(type(images))
+    """(N, H, W, C) as (N, C, H, W)."""
+    return images.permute(0, 3, 1, 2)
 
 
 def from_array(array: np.ndarray) -> torch.Tensor:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 import random
-import threading
+import sys
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from miamix_cpu.epochs import IndexedSample
-from miamix_cpu.images import TRANSFORMED, as_array, is_planar
-from miamix_cpu.randomness import VIEWS, batch_key, index_bytes, seeded_globals, stream
+from miamix_cpu.checks import short
+from miamix_cpu.generators import Found, find_generators, reseeded
+from miamix_cpu.images import is_pil, is_tensor
+from miamix_cpu.once import Once
+from miamix_cpu.randomness import seeded_globals, views_lock
 
 # Albumentations asks the network for its newest version when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -27,10 +28,9 @@ def is_albumentations(transform: Any) -> bool:
     return any(base.__module__.partition(".")[0] == "albumentations" for base in type(transform).__mro__)
 
 
-def holds_foreign_code(transform: Any) -> bool:
-    """Whether an Albumentations transform holds a class or function of the caller's, which may draw from anywhere."""
-    own = type(transform).__module__.partition(".")[0] == "albumentations" and type(transform).__name__ != "Lambda"
-    return not own or any(map(holds_foreign_code, getattr(transform, "transforms", ())))
+def _is_own(transform: Any) -> bool:
+    """Whether a transform is of a class of Albumentations that runs no code of the caller's."""
+    return type(transform).__module__.partition(".")[0] == "albumentations" and type(transform).__name__ != "Lambda"
 
 
 def takes_keyword(transform: Any) -> bool:
@@ -47,49 +47,58 @@ def takes_keyword(transform: Any) -> bool:
 
 
 class Transform:
-    """A transform that draws from a generator of ours, whatever it draws from by itself.
+    """A transform that draws from a stream of ours, whatever it draws from by itself.
 
-    Albumentations' transforms get the generator itself, on a copy made once a thread: the caller's object, perhaps
-    shared with his validation set, is not touched. Version 2.0.8 knows nothing of workers: left alone, all of them
-    make the same augmentations. Any other callable, and a Compose that holds code of the caller's, runs with the
-    process's generators seeded and restored. What brings a generator of its own, such as a function that calls a
-    Compose, can't be reached: give the Compose itself.
+    The caller's object is used as it is at that moment, never copied, and its generators are as they were afterwards:
+    he may share it with his validation set, or change it between epochs. Albumentations' transforms are lent ours. Any
+    other callable, and code of the caller's inside of a Compose, runs with the process's generators seeded, and with
+    those that it owns (`generators.py`). Only one thread of a process makes views at a time.
+
+    What is not Albumentations' own code may write to the image that it is given, so it is given a copy.
 
     Parameters
     ----------
     transform : callable
+    once : Once, optional
+        By which it warns.
+
+    Raises
+    ------
+    TypeError
+        Where it cannot be called.
+    ImportError
+        Where it is of an Albumentations before 2.0.
     """
 
-    def __init__(self, transform: Callable[..., Any]) -> None:
+    def __init__(self, transform: Callable[..., Any], once: Once | None = None) -> None:
         if not callable(transform):
-            raise TypeError(f"transform must be callable, got {transform!r}")
+            raise TypeError(f"transform must be callable, got {short(transform)}")
         self.transform = transform
         self.keyword = takes_keyword(transform)
         self.takes_arrays = is_albumentations(transform)
-        self.draws_globally = not self.takes_arrays or holds_foreign_code(transform)
+        if self.takes_arrays and not hasattr(transform, "set_random_state"):
+            raise ImportError(
+                f"transform is of an Albumentations that is too old, {_version_of_albumentations()}: its views can't "
+                "be seeded; version 2.0 or newer is needed, pip install 'albumentations>=2.0.8'"
+            )
         if self.takes_arrays and getattr(transform, "seed", None) is not None:
             warnings.warn(
                 f"the transform's own seed={transform.seed!r} is not used: "  # type: ignore[attr-defined]
                 "views are drawn from the batch's key (MiAMixCollator's seed)",
                 stacklevel=4,
             )
-        self._local = threading.local()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_local"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _local=threading.local())
+        self._once = once or Once(shared=False)
+        self._reuses_memory = self._looked_through = False
 
     def make(
         self,
         images: list[Any],
         planar: bool,
-        indices: Iterable[int],
+        indices: Sequence[int],
         rng: np.random.Generator,
         names: Callable[[int], str],
     ) -> list[Any]:
-        """One view of each of `images[i]`, i in `indices`, drawn in that order.
+        """One view of each of `images[i]`, i in `indices`, drawn in that order; no image is changed.
 
         Parameters
         ----------
@@ -107,116 +116,150 @@ class Transform:
         TypeError
             Where the transform returns nothing.
         """
-        transform = self.transform
-        if self.takes_arrays:
-            if not hasattr(self._local, "transform"):
-                self._local.transform = copy.deepcopy(self.transform)
-            transform = self._local.transform
-            transform.set_random_state(rng, random.Random(int(rng.integers(1 << 63))))
-            if planar:
-                images = [
-                    image if image.ndim == 2 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images
-                ]
-        with seeded_globals(rng) if self.draws_globally else nullcontext():
-            return [self._view(transform, images, i, names) for i in indices]
+        if planar and self.takes_arrays:
+            images = [image if image.ndim == 2 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
+        with views_lock():
+            nodes = _albumentations_nodes(self.transform) if self.takes_arrays else []
+            foreign = [node for node in nodes if not _is_own(node)] if nodes else [self.transform]
+            if not foreign:
+                with lent(nodes, rng):
+                    return [self._view(images[i], names(i)) for i in indices]
+            state = rng.bit_generator.state
+            views = self._make_foreign(foreign, nodes, images, indices, rng, names)
+            if not self._reuses_memory and _overlap(views):
+                self._reuses_memory = True
+                rng.bit_generator.state = state
+                views = self._make_foreign(foreign, nodes, images, indices, rng, names)
+            return views
 
-    def _view(self, transform: Callable[..., Any], images: list[Any], i: int, names: Callable[[int], str]) -> Any:
+    def _make_foreign(
+        self,
+        foreign: list[Any],
+        nodes: list[Any],
+        images: list[Any],
+        indices: Sequence[int],
+        rng: np.random.Generator,
+        names: Callable[[int], str],
+    ) -> list[Any]:
+        """`make` by code that may write to what it is given, and draw from anywhere."""
+        with lent(nodes, rng):
+            ignored = [node for node in nodes if _is_own(node)]
+            ignored += [part for node in nodes for part in (node.random_generator, node.py_random)]
+            found = find_generators(foreign, ignored)
+            given = [self._copy(images[i], names(i)) for i in indices]
+            with seeded_globals(rng), reseeded(found, rng):
+                views = [self._view(image, names(i)) for image, i in zip(given, indices, strict=True)]
+            if not self._looked_through:
+                self._looked_through = True
+                self._check_generators(found, find_generators(foreign, ignored))
+        if len(views) >= _MANY and all(view is image for view, image in zip(views, given, strict=True)):
+            self._check_passed_through(views, [images[i] for i in indices])
+        return views
+
+    def _check_generators(self, before: Found, after: Found) -> None:
+        """Warn of what the transform draws from that could not be seeded."""
+        for kind, what in before.unreachable:
+            self._once.warn(
+                f"unreachable {kind}",
+                f"{kind} holds {what}, which can't be seeded, so its views are not determined by the seed: draw from a "
+                "numpy.random.Generator that is an attribute, or from numpy.random, random or torch",
+            )
+        known = set(map(id, before.generators))
+        late = [generator for generator in after.generators if id(generator) not in known]
+        if late:
+            self._once.warn(
+                "late generator",
+                f"{type(self.transform).__qualname__} made a {type(late[0]).__name__} when it was first called, so the "
+                "first views of each process are not determined by the seed: make it in __init__",
+            )
+
+    def _check_passed_through(self, views: list[Any], images: list[Any]) -> None:
+        """Warn where all views are what was given, unchanged."""
+        if all(map(_are_equal, views, images)):
+            self._once.warn(
+                "passed through",
+                f"the transform returned what it was given, unchanged, for all {len(views)} views of a batch, of type "
+                f"{type(views[0]).__name__}: torchvision's v2 transforms pass arrays through, so begin with "
+                "v2.ToImage() or let the dataset give PIL images or tensors",
+            )
+
+    def _copy(self, image: Any, name: str) -> Any:
         try:
-            view = transform(image=images[i]) if self.keyword else transform(images[i])
+            return copied(image)
+        except Exception as error:  # PIL reads a file when its values are asked for
+            error.add_note(f"raised when the image was read, for {name}")
+            raise
+
+    def _view(self, image: Any, name: str) -> Any:
+        try:
+            view = self.transform(image=image) if self.keyword else self.transform(image)
         except Exception as error:
-            error.add_note(f"raised by the transform, for {names(i)}")
+            error.add_note(f"raised by the transform, for {name}")
             raise
         if isinstance(view, dict):
             view = view.get("image")
         if view is None:
-            raise TypeError(f"the transform returned nothing for {names(i)}")
-        return view
+            raise TypeError(f"the transform returned nothing for {name}")
+        return copied(view) if self._reuses_memory else view
 
 
-class TwoViews:
-    """A map-style dataset whose images are pairs of augmented views, `((first, second), label)`.
+_MANY = 16  # views that a transform which leaves half of all images alone never returns unchanged
 
-    For datasets that augment in `__getitem__`. Item i's views are drawn from a key made of (seed, epoch, i), so they
-    are the same for any number of workers. Call its `set_epoch` beside the collator's, or its views are the same in all
-    epochs; around an `Indexed` dataset, asked by an `EpochSampler`, the epoch is the one that travels with i.
 
-    Parameters
-    ----------
-    dataset : map-style dataset
-        Of tuples `(image, label, ...)`, or of dicts.
-    transform : callable
-        As in `MiAMixCollator`.
-    seed : int
-    key : str
-        The image's key where samples are dicts.
+def copied(image: Any) -> Any:
+    """A copy in memory of its own, to which anybody may write; what is no image is handed on as it is."""
+    if isinstance(image, np.ndarray) or is_pil(image):
+        return image.copy()
+    return image.clone() if is_tensor(image) else image
 
-    Examples
-    --------
-    >>> dataset = TwoViews([(np.zeros((2, 2, 3), np.uint8), 7)], transform=lambda image: image)
-    >>> (first, second), label = dataset[0]
-    >>> label
-    7
+
+def _address(view: Any) -> int | None:
+    """Where a view's memory begins."""
+    if isinstance(view, np.ndarray):
+        return int(view.__array_interface__["data"][0])
+    return int(view.data_ptr()) if is_tensor(view) else id(view) if is_pil(view) else None
+
+
+def _overlap(views: list[Any]) -> bool:
+    """Whether a later call wrote into what an earlier one had returned: a transform that keeps its result's memory."""
+    addresses = [address for address in map(_address, views) if address]
+    return len(set(addresses)) < len(addresses)
+
+
+def _are_equal(view: Any, image: Any) -> bool:
+    if is_tensor(view):
+        return bool((view == image).all())
+    return bool(np.array_equal(np.asarray(view), np.asarray(image)))
+
+
+def _albumentations_nodes(transform: Any) -> list[Any]:
+    """An Albumentations transform and all that it is composed of."""
+    nodes, waiting = [], [transform]
+    while waiting:
+        node = waiting.pop()
+        nodes.append(node)
+        waiting += [part for part in getattr(node, "transforms", ()) if is_albumentations(part)]
+    return nodes
+
+
+def _version_of_albumentations() -> str:
+    return str(getattr(sys.modules.get("albumentations"), "__version__", "of unknown version"))
+
+
+@contextmanager
+def lent(nodes: list[Any], rng: np.random.Generator) -> Iterator[None]:
+    """Let Albumentations' transforms draw from `rng`; they have their own generators back afterwards.
+
+    Version 2.0.8 knows nothing of workers: left alone, all of them make the same augmentations.
     """
-
-    def __init__(self, dataset: Any, transform: Callable[..., Any], *, seed: int = 0, key: str = "image") -> None:
-        self.dataset = dataset
-        self.seed = int(seed)
-        self.key = key
-        self._transform = Transform(transform)
-        self._shared = _shared_integers(3)  # the epoch, the items given in it, and whether that was warned of
-
-    draws_views = True
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if hasattr(self._shared, "share_memory_"):
-            self._shared.share_memory_()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other views from now on; call it before `iter(loader)`. Reaches live workers."""
-        if epoch != self._shared[0]:
-            self._shared[0], self._shared[1] = epoch, 0
-
-    def __getitem__(self, index: Any) -> Any:
-        sample = self.dataset[index]
-        if isinstance(sample, IndexedSample):
-            return sample._replace(sample=self._with_views(sample.sample, sample.epoch, sample.index))
-        self._count()
-        return self._with_views(sample, int(self._shared[0]), index)
-
-    def _count(self) -> None:
-        """Warn once where the dataset has been gone through more than twice in one epoch."""
-        self._shared[1] += 1
-        if self._shared[2] == 0 and hasattr(self.dataset, "__len__") and self._shared[1] > 2 * len(self.dataset):
-            self._shared[2] = 1
-            warnings.warn(
-                f"TwoViews has given {int(self._shared[1])} items of {len(self.dataset)} in epoch "
-                f"{int(self._shared[0])}, so views repeat: call its set_epoch(epoch) before each epoch's iter(loader)",
-                stacklevel=3,
-            )
-
-    def _with_views(self, sample: Any, epoch: int, index: Any) -> Any:
-        is_dict = isinstance(sample, dict)
-        image, planar = sample[self.key] if is_dict else sample[0], False
-        if self._transform.takes_arrays:
-            array = as_array(image, f"the image of item {index}", TRANSFORMED)
-            image, planar = array, is_planar(image, array.shape, "auto", f"the image of item {index}")
-        rng = stream(batch_key(self.seed, epoch, [index_bytes(index, 0)]), VIEWS)
-        pair = tuple(
-            self._transform.make(
-                [image, image], planar, (0, 1), rng, lambda i: f"the {('first', 'second')[i]} view of item {index}"
-            )
-        )
-        return {**sample, self.key: pair} if is_dict else (pair, *sample[1:])
-
-
-def _shared_integers(n: int) -> Any:
-    """`n` integers that workers see change: a shared tensor where there is torch, else an array."""
+    if not nodes:
+        yield
+        return
+    own = [(node, node.random_generator, node.py_random) for node in nodes]
+    ours = random.Random(int(rng.integers(1 << 63)))
     try:
-        import torch
-    except ImportError:
-        return np.zeros(n, dtype=np.int64)
-    return torch.zeros(n, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        nodes[0].set_random_state(rng, ours)
+        yield
+    finally:
+        for node, numpys, pythons in own:
+            node.random_generator, node.py_random = numpys, pythons

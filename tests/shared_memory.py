@@ -1,9 +1,28 @@
 """What the system tells about shared memory; benchmarks ask too."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import reduce_tensor
+
+
+@contextmanager
+def as_a_worker(monkeypatch: Any, lender: Any) -> Iterator[None]:
+    """Have this process make and send tensors as a worker does, with a lender of its own."""
+    from miamix_cpu import transport
+
+    monkeypatch.setattr(transport, "get_worker_info", lambda: object())
+    monkeypatch.setattr(transport, "lender_of", lambda process: lender)
+    try:
+        yield
+    finally:
+        ForkingPickler.register(torch.Tensor, reduce_tensor)
+        transport._registered_in = 0
 
 
 def lies_in_shared_memory(tensor: torch.Tensor) -> bool:

@@ -38,13 +38,13 @@ def stacked(samples):
 @pytest.mark.parametrize(
     ("make", "expected"), [(lambda: MiAMixCollator(10, seed=0, dtype="uint8"), True), (lambda: stacked, False)]
 )
-@pytest.mark.filterwarnings("ignore:p_self=")
+@pytest.mark.filterwarnings("ignore:.*come out unmixed")
 def test_what_is_copied_when_it_is_sent_is_told_from_what_is_not(make, expected):
     dataset = Arrays(512, [np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)])
     assert written_once(dataset, make(), 64) is expected
 
 
-@pytest.mark.filterwarnings("ignore:p_self=")
+@pytest.mark.filterwarnings("ignore:.*come out unmixed")
 def test_parts_are_a_batch_and_leave_everything_as_it_was():
     before = collate.read_samples, keyed.KeyedMixer._key
     found = parts.measured(8, 10)

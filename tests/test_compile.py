@@ -15,7 +15,8 @@ import miamix_cpu
 from miamix_cpu import cache
 
 CODE = """
-import warnings
+import os, tempfile, warnings
+tempfile.tempdir = os.environ.get("TEMPORARY")
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import numpy as np
@@ -74,9 +75,22 @@ def test_no_place_for_a_cache(tmp_path):
     (package / "__pycache__").write_text("")
     (tmp_path / "file").write_text("")
     nowhere = str(tmp_path / "file" / "home")
-    warned, words, hits = run(nowhere, package, HOME=nowhere, XDG_CACHE_HOME=nowhere)
+    warned, words, hits = run(nowhere, package, HOME=nowhere, XDG_CACHE_HOME=nowhere, TEMPORARY=nowhere)
     assert (warned, hits) == (1, 0)
     assert "NUMBA_CACHE_DIR" in words
+
+
+def test_where_there_is_no_other_place_the_temporary_directory_is_one(tmp_path):
+    package = copy_of_the_package(tmp_path)
+    (package / "__pycache__").write_text("")
+    (tmp_path / "file").write_text("")
+    nowhere, temporary = str(tmp_path / "file" / "home"), tmp_path / "temporary"
+    temporary.mkdir()
+    places = {"HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TEMPORARY": str(temporary)}
+    assert run(nowhere, package, **places)[::2] == (0, 0)
+    assert run(nowhere, package, **places)[::2] == (0, 1)
+    (folder,) = temporary.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_edited_generator_is_compiled_anew(tmp_path):
@@ -326,7 +340,9 @@ def test_a_read_only_cache(tmp_path):
         shutil.rmtree(package / "__pycache__")
         (package / "__pycache__").write_text("")  # nor beside the package
         nowhere = str(package / "__pycache__" / "home")
-        warned, words, hits = run(empty, package, prefix=prefix, HOME=nowhere, XDG_CACHE_HOME=nowhere)
+        warned, words, hits = run(
+            empty, package, prefix=prefix, HOME=nowhere, XDG_CACHE_HOME=nowhere, TEMPORARY=nowhere
+        )  # fmt: skip
         assert (warned, hits) == (1, 0)
         assert "NUMBA_CACHE_DIR" in words
     finally:

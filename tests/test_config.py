@@ -7,6 +7,8 @@ import pytest
 from miamix_cpu import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMix, MiAMixConfig
 from miamix_cpu.config import METHODS
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*come out unmixed")
+
 TABLE_1 = {
     "alpha": 1.0, "k_min": 1, "k_max": 2, "methods": ("mixup", "cutmix", "fmix", "gridmix", "agmix"),
     "weights": (2, 1, 1, 1, 1), "p_self": 0.10, "p_aug": 0.25, "p_smooth": 0.5, "merge": "mul", "lam_from": "merged",

@@ -1,5 +1,6 @@
 """Shared memory that is lent and comes back: never used again while anybody looks at it."""
 
+import contextlib
 import copy
 import gc
 import io
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from miamix_cpu import MiAMixCollator, MiAMixConfig, lending, transport
 from miamix_cpu.lending import Lender, take
-from tests.shared_memory import lies_in_shared_memory
+from tests.shared_memory import as_a_worker, lies_in_shared_memory
 from tests.transforms import Numbers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is lent where processes have files in /proc")
@@ -38,8 +39,8 @@ def lender():
 
 @pytest.fixture
 def worker(monkeypatch, lender):
-    monkeypatch.setattr(transport, "get_worker_info", lambda: object())
-    monkeypatch.setattr(transport, "lender_of", lambda process: lender)
+    with as_a_worker(monkeypatch, lender):
+        yield
 
 
 def sent(tensor):
@@ -363,29 +364,99 @@ def test_memory_that_is_kept_until_python_ends():
 def test_another_file_under_the_same_number(lender):
     lent(lender)
     process, descriptor, size, (device, inode), _ = lender.lend(lender.tensor(SIZE).data_ptr())
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files_like(descriptor)
     with pytest.raises(FileNotFoundError, match="another file"):
         take((process, descriptor, size, (device, inode + 1), None))
     with pytest.raises(FileNotFoundError, match="another file"):
         take((process, descriptor, size, (device + 1, inode), None))
     with pytest.raises(FileNotFoundError):
         take((process, 9999, size, (device, inode), None))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files_like(descriptor) == before
+
+
+def open_files_like(descriptor):
+    """How often this process has a file open; other threads may open and close others meanwhile."""
+    wanted, found = os.fstat(descriptor), 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found += os.path.samestat(os.fstat(int(name)), wanted)
+    return found
 
 
 @pytest.mark.usefixtures("worker")
-def test_no_more_memory(lender, monkeypatch):
+def test_no_more_files(monkeypatch):
+    """The worker says so; torch would leave its parent waiting for ever."""
+
     def none(name):
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(os, "memfd_create", none)
+    words = r"Too many open files: a worker could not open 3.0 MiB .*ulimit -n.*file_system"
+    with pytest.raises(RuntimeError, match=words):
+        transport.empty((3 << 20,), torch.uint8)
+
+
+@pytest.mark.usefixtures("worker")
+def test_idle_memory_is_let_go_where_files_run_out(lender, monkeypatch):
+    made, calls = os.memfd_create, []
+
+    def once(name):
+        calls.append(name)
+        if len(calls) == 1:
+            raise OSError(24, "Too many open files")
+        return made(name)
+
+    lent(lender)
+    (idle,) = lender._pieces
+    monkeypatch.setattr(os, "memfd_create", once)
+    tensor = transport.empty((2 * SIZE + 1,), torch.uint8)
+    assert len(tensor) == 2 * SIZE + 1
+    assert idle not in lender._pieces
+
+
+@pytest.mark.usefixtures("worker")
+def test_no_more_memory(monkeypatch):
+    def none(file, size):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(lending.mmap, "mmap", none)
+    with pytest.raises(MemoryError, match=r"a worker could not get 3.0 MiB of shared memory for a batch: .*RLIMIT_AS"):
+        transport.empty((3 << 20,), torch.uint8)
+
+
+@pytest.mark.usefixtures("worker")
+def test_elsewhere_than_on_linux_memory_is_torchs(lender, monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
     assert lender.tensor(SIZE) is None
     tensor = transport.empty((SIZE,), torch.uint8)
     tensor.fill_(4)
-    assert tensor.is_shared()  # torch's way
+    assert tensor.is_shared()
     assert torch.equal(sent(tensor), tensor)
-    monkeypatch.delattr(os, "memfd_create")  # as elsewhere than on Linux
-    assert lender.tensor(SIZE) is None
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+from torch.utils.data import DataLoader
+from miamix_cpu import MiAMixCollator, MiAMixConfig
+from tests.transforms import Numbers
+collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0)
+loader = DataLoader(Numbers(4 * 200, 64), 4, num_workers=1, collate_fn=collate)
+try:
+    kept = list(loader)
+    print("all", len(kept))
+except RuntimeError as error:
+    print(" ".join(str(error).split()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is lent where processes have files in /proc")
+def test_batches_that_are_kept_with_few_files_do_not_wait_for_ever():
+    result = subprocess.run(
+        [sys.executable, "-c", FEW_FILES], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1]
+    )
+    assert "Too many open files" in result.stdout, result.stderr
+    assert "ulimit -n" in result.stdout
 
 
 @pytest.mark.usefixtures("worker")

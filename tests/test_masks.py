@@ -34,7 +34,7 @@ def blank(size):
 
 def holes_of(config, height, width, count, rng):
     """`count` first-layer holes under `config`, and their ratios."""
-    mix = MiAMix(1, config, return_masks=True)
+    mix = MiAMix(2, config, return_masks=True)
     images = np.zeros((count, height, width), dtype=np.uint8)
     batch = mix(images, np.zeros(count, dtype=int), rng=rng)
     return 1 - batch.masks, batch.plan.layers["ratio"]
@@ -342,9 +342,9 @@ def test_the_papers_gaussian_is_far_above_its_ratio(rng):
 def test_a_count_is_never_rounded_beyond_all(method, rng):
     """36 + the number before 1 is 37 in float64; one more than there are would be read from behind the array."""
     config = alone(method, gridmix=GridMixOptions(pattern="random"))
-    plan = MiAMix(1, config).plan(20, 6, 6, rng=rng)
+    plan = MiAMix(2, config).plan(20, 6, 6, rng=rng)
     plan.layers["ratio"], plan.layers["dither"] = 1.0, np.nextafter(1.0, 0.0)
-    batch = MiAMix(1, config, return_masks=True).render(plan, np.zeros((20, 6, 6), np.uint8), np.zeros(20, int))
+    batch = MiAMix(2, config, return_masks=True).render(plan, np.zeros((20, 6, 6), np.uint8), np.zeros(20, int))
     assert (batch.masks == 0).all()
 
 
@@ -355,7 +355,7 @@ def with_ratio(method, ratio, height, width, count, rng, **changes):
     layers["ratio"] = ratio
     layers["sample"] = np.arange(count)
     blocks = draw_layers(layers, rng.random(count * UNIFORMS), options_of(config, height, width)[0], height, width)
-    mix = MiAMix(1, config, return_masks=True)
+    mix = MiAMix(2, config, return_masks=True)
     plan = mix.plan(count, height, width, rng=rng)
     object.__setattr__(plan, "layers", layers)
     object.__setattr__(plan, "coefficients", rng.standard_normal(blocks, dtype=np.float32))
@@ -542,13 +542,13 @@ def test_fmix_needs_few_harmonics():
 @pytest.mark.parametrize("augmented", [0.0, 1.0])
 def test_fmix_of_slow_decay_uses_the_full_spectrum(augmented, rng):
     config = alone("fmix", fmix=FMixOptions(decay=1.0), p_aug=augmented)
-    plan = MiAMix(1, config).plan(40, 96, 96, rng=rng)
+    plan = MiAMix(2, config).plan(40, 96, 96, rng=rng)
     assert plan.layers["is_field"].all()
     fields = plan.coefficients.reshape(40, 96, 96)
     if not augmented:
         expected = np.mean(np.diff(full_fields(96, 96, 40, rng, decay=1.0), axis=1) ** 2)
         assert np.mean(np.diff(fields / fields.std(), axis=1) ** 2) == pytest.approx(expected, rel=0.15)
-    batch = MiAMix(1, config, return_masks=True).render(plan, np.zeros((40, 96, 96), np.uint8), np.zeros(40, int))
+    batch = MiAMix(2, config, return_masks=True).render(plan, np.zeros((40, 96, 96), np.uint8), np.zeros(40, int))
     np.testing.assert_allclose(1 - batch.masks.mean(axis=(1, 2)), plan.layers["ratio"], atol=1.1 / 96**2)
 
 

@@ -13,6 +13,8 @@ import torch
 from miamix_cpu import MiAMix, MiAMixBatch, MiAMixCollator, memory, transport
 from miamix_cpu.memory import LARGE, empty_array
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*come out unmixed")
+
 
 @pytest.fixture(autouse=True)
 def nothing_idle():
@@ -134,7 +136,6 @@ def batches():
     yield "MiAMixBatch", lambda t: MiAMixBatch(10, seed=t)({"image": images, "label": labels})["image"]
 
 
-@pytest.mark.filterwarnings("ignore:p_self")
 @pytest.mark.parametrize(("name", "make"), list(batches()), ids=[name for name, _ in batches()])
 def test_batches_that_are_kept_stay_as_they_are(name, make):
     expected = [copy.deepcopy(make(seed)) for seed in range(6)]

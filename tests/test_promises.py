@@ -18,7 +18,10 @@ from miamix_cpu.config import METHODS
 from miamix_cpu.randomness import PLAN, stream
 from tests.transforms import Numbers, Positions
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more than there are cores
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create:UserWarning",  # more than there are cores
+    "ignore:a batch of one sample",
+)
 CONFIG = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=3, p_aug=0.5, p_self=0.2)
 BATCH, N = 4, 36
 ROOT = Path(__file__).parents[1]
@@ -259,10 +262,8 @@ def test_set_epoch_called_late_warns_once(workers, persistent):
 
 
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
-def test_an_unshuffled_loader_without_set_epoch_warns_once(workers, persistent):
-    words = run_loop(workers, persistent, "never")
-    assert words.count("the same batch came twice in epoch 0") == 1
-    assert words.count("UserWarning") == 1
+def test_an_unshuffled_loader_without_set_epoch_counts_its_passes(workers, persistent):
+    assert run_loop(workers, persistent, "never") == ""
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from miamix_cpu import MiAMixCollator, MiAMixConfig, lending, transport
-from tests.shared_memory import lies_in_shared_memory
+from tests.shared_memory import as_a_worker, lies_in_shared_memory
 from tests.transforms import Numbers
 
 NO_SELF = MiAMixConfig(p_self=0.0)
@@ -16,9 +16,8 @@ NO_SELF = MiAMixConfig(p_self=0.0)
 
 @pytest.fixture
 def worker(monkeypatch):
-    lender = lending.Lender()
-    monkeypatch.setattr(transport, "get_worker_info", lambda: object())
-    monkeypatch.setattr(transport, "lender_of", lambda process: lender)
+    with as_a_worker(monkeypatch, lending.Lender()):
+        yield
 
 
 @pytest.mark.parametrize("options", [
@@ -78,7 +77,7 @@ def test_small_tensors_go_in_the_message_and_large_ones_in_shared_memory():
 def test_arrays_are_copied_into_what_travels():
     array = np.arange(6).reshape(2, 3)
     tensor = transport.from_array(array)
-    assert type(tensor) is not torch.Tensor
+    assert type(tensor) is torch.Tensor
     assert tensor.tolist() == array.tolist()
     assert lies_in_shared_memory(transport.from_array(np.zeros(1 << 16, np.uint8)))
 

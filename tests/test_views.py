@@ -10,7 +10,7 @@ import torch
 from albumentations.pytorch import ToTensorV2
 from torch.utils.data import DataLoader
 
-from miamix_cpu import Indexed, MiAMixCollator, MiAMixConfig, TwoViews
+from miamix_cpu import EpochIndex, Indexed, MiAMixCollator, MiAMixConfig, TwoViews
 from miamix_cpu.views import Transform, is_albumentations, takes_keyword
 from tests.transforms import Numbers, draws_from_everything
 
@@ -202,7 +202,7 @@ def test_raw_images_of_any_dtype_reach_albumentations():
 
 def test_two_views_see_the_epoch_that_travels():
     dataset = TwoViews(Indexed(Numbers(6)), crop())
-    epochs = [dataset[(epoch, 3)] for epoch in (0, 1)]
+    epochs = [dataset[EpochIndex(epoch, 3)] for epoch in (0, 1)]
     assert [sample.epoch for sample in epochs] == [0, 1]
     assert not np.array_equal(epochs[0].sample[0][0], epochs[1].sample[0][0])
     np.testing.assert_array_equal(epochs[0].sample[0], TwoViews(Numbers(6), crop())[3][0])
@@ -230,7 +230,9 @@ def test_views_that_repeat_are_warned_of():
                 dataset[i]
         for i in (0, 1, 2):
             dataset[i]
-    with pytest.warns(UserWarning, match=r"TwoViews has given 7 items of 3 in epoch 3.*call its set_epoch"):
+    with pytest.warns(
+        UserWarning, match=r"given 7 items of 3 in epoch 3.*call set_epoch\(epoch\) before iter.*EpochSampler"
+    ):
         dataset[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -216,7 +216,7 @@ def draw(scene: Scene, pictures: Sequence[tuple[str, np.ndarray]]) -> list[Row]:
     chosen = [i % len(pictures) for i in range(scene.count)]
     samples = [(pictures[i][1], i) for i in chosen]
     collate = MiAMixCollator(
-        scene.classes, scene.config, transform=crops(scene.size), seed=scene.seed, dtype="uint8",
+        max(2, scene.classes), scene.config, transform=crops(scene.size), seed=scene.seed, dtype="uint8",
         return_masks=True, return_batch=True,
     )  # fmt: skip
     batch = collate(samples)
@@ -235,7 +235,7 @@ def measure_lam(config: MiAMixConfig, seed: int) -> np.ndarray:
     """lam of `LAM_SAMPLES` samples of `LAM_SIDE` x `LAM_SIDE` pixels, float32."""
     blank = np.zeros((LAM_SAMPLES, LAM_SIDE, LAM_SIDE), dtype=np.uint8)
     labels = np.zeros(LAM_SAMPLES, dtype=np.int64)
-    lam: np.ndarray = MiAMix(1, config)(blank, labels, rng=np.random.default_rng(seed)).lam
+    lam: np.ndarray = MiAMix(2, config)(blank, labels, second=blank, rng=np.random.default_rng(seed)).lam
     return lam
 
 
@@ -317,7 +317,7 @@ def code_of(scene: Scene) -> str:
         f"    [A.RandomResizedCrop(({scene.size}, {scene.size}), scale=(0.4, 1.0)), A.HorizontalFlip()]",
         ")",
         _call("collate = MiAMixCollator", [
-            f"num_classes={n}", "config=config", "transform=transform", f"seed={scene.seed}", 'dtype="uint8"',
+            f"num_classes={max(2, n)}", "config=config", "transform=transform", f"seed={scene.seed}", 'dtype="uint8"',
             "return_batch=True",
         ]),
         "",

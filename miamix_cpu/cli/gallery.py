@@ -11,7 +11,8 @@ import numpy as np
 
 from miamix_cpu.cli import UserError
 from miamix_cpu.gather import gather
-from miamix_cpu.mixer import MixedBatch, mix_views, normalisation
+from miamix_cpu.mixed_batch import MixedBatch
+from miamix_cpu.mixer import mix_views, normalisation
 from miamix_cpu.plan import MixPlan, describe_layer
 
 

@@ -7,6 +7,7 @@ import torch
 from skimage.io import imread
 from torch.utils.data import DataLoader
 
+from miamix_cpu import EpochIndex
 from tests.examples import ROOT, run
 
 
@@ -23,8 +24,10 @@ def test_the_mixed_map_is_the_mixed_images(example, epoch):
     """Colours tell the class, so the mixed image says what the map must be, pixel by pixel."""
     maps = np.random.default_rng(0).integers(3, size=(24, 96, 96)).astype(np.uint8)
     dataset = example.MappedViews([example.PALETTE[classes] for classes in maps], list(maps))
-    assert not np.array_equal(dataset[epoch, 0][2], dataset[epoch, 0][3])  # the two views differ
-    samples = [dataset[epoch, i] for i in range(24)]
+    assert not np.array_equal(
+        dataset[EpochIndex(epoch, 0)][2], dataset[EpochIndex(epoch, 0)][3]
+    )  # the two views differ
+    samples = [dataset[EpochIndex(epoch, i)] for i in range(24)]
     images, targets = example.SegmentationCollator(3)(samples)
     expected = torch.einsum("nkhw,kc->nchw", targets, torch.from_numpy(example.PALETTE / 255).float())
     assert torch.allclose(images, expected, atol=1e-5)

@@ -1,0 +1,74 @@
+"""Warnings that are given once, by one of all processes that make batches."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.checks import callers_level
+
+_SLOTS = 4093  # a prime; some ten topics hardly ever meet in one
+_SETTLES = 0.01  # seconds; between reading a slot and writing it passes a millionth
+
+
+class Once:
+    """What was warned of, in memory that a parent shares with its workers.
+
+    Parameters
+    ----------
+    shared : bool
+        False: each process warns for itself, and torch is not imported.
+    """
+
+    def __init__(self, *, shared: bool = True) -> None:
+        self._shared = shared_integers(_SLOTS) if shared else np.zeros(_SLOTS, dtype=np.int64)
+        self._slots = as_integers(self._shared)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_shared": self._shared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._shared = state["_shared"]
+        share(self._shared)
+        self._slots = as_integers(self._shared)
+
+    def __deepcopy__(self, memo: Any) -> Once:
+        return self
+
+    def warn(self, topic: str, words: str, category: type[Warning] = UserWarning) -> None:
+        """Warn, unless there was a warning of this topic before, in whatever process or thread."""
+        slot = zlib.crc32(topic.encode()) % _SLOTS
+        if self._slots[slot]:
+            return
+        # Whoever wrote last warns: there is no lock that all start methods and copies would share.
+        mine = int.from_bytes(os.urandom(7), "little") + 1
+        self._slots[slot] = mine
+        time.sleep(_SETTLES)
+        if self._slots[slot] == mine:
+            warnings.warn(words, category, stacklevel=callers_level())
+
+
+def shared_integers(n: int) -> Any:
+    """`n` integers, 0, that workers see change: a shared tensor where there is torch, else an array."""
+    try:
+        import torch
+    except ImportError:
+        return np.zeros(n, dtype=np.int64)
+    return torch.zeros(n, dtype=torch.int64, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
+
+
+def as_integers(shared: Any) -> np.ndarray:
+    """`shared_integers` as an array that looks at them: of a tensor each would cost ten times as much."""
+    array: np.ndarray = shared if isinstance(shared, np.ndarray) else shared.numpy()
+    return array
+
+
+def share(values: Any) -> None:
+    """Share what a plain pickle or a copy has brought: torch would move it when a worker is started."""
+    if hasattr(values, "share_memory_"):
+        values.share_memory_()
