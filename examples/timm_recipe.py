@@ -10,7 +10,7 @@ import timm
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from timm.data import create_loader, create_transform
+from timm.data import create_loader
 from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
 from miamix_cpu import MiAMixCollator, MixSchedule
@@ -50,17 +50,17 @@ def main() -> None:
     samples = [(Image.fromarray(p).convert("RGB"), int(y)) for p, y in zip(pictures, digits.target, strict=True)]
     training, test = Pictures(samples[500:]), Pictures(samples[:500])
 
-    # Views are bytes in either case, so `use_prefetcher=True` here: timm's way to say "no normalisation".
-    augment = create_transform(SIZE, is_training=True, use_prefetcher=True, scale=(0.6, 1.0), hflip=0, color_jitter=0.2)
-    # The prefetcher normalises on the device, and wants bytes; without it the collator does.
-    output = {"dtype": "uint8"} if options.prefetcher else {"mean": MEAN, "std": STD}
+    # The prefetcher normalises on the device, and wants bytes; without it timm's transform has normalised each view.
+    output = {"dtype": "uint8" if options.prefetcher else "float32"}
     schedule = MixSchedule(off=options.epochs - 1 if options.off is None else options.off)
-    collate = MiAMixCollator(10, transform=augment, seed=0, schedule=schedule, **output)
+    collate = MiAMixCollator(10, seed=0, schedule=schedule, **output)
     both = {
         "use_prefetcher": options.prefetcher, "device": device, "num_workers": options.workers, "mean": MEAN, "std": STD
     }  # fmt: skip
-    train_loader = create_loader(training, SIZE, 64, is_training=True, collate_fn=collate, **both)
-    training.transform = None  # create_loader has set it: one view only, and our second one is to be another
+    augmentation = {"scale": (0.6, 1.0), "hflip": 0, "color_jitter": 0.2}
+    train_loader = create_loader(training, SIZE, 64, is_training=True, collate_fn=collate, **augmentation, **both)
+    # create_loader has given the dataset a transform made of all that; the collator calls it, once a view.
+    collate.transform, training.transform = training.transform, None
     test_loader = create_loader(test, SIZE, 250, crop_pct=1.0, **both)
 
     model = timm.create_model("test_resnet", num_classes=10).to(device)

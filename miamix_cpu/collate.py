@@ -203,9 +203,9 @@ class MiAMixCollator(KeyedMixer):
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
-        epoch = self._state.begin()
         parts = read_samples(samples, self.keys, self.index_key)
-        if self.schedule is not None and self.schedule.varies and parts.epoch is None and not self._state.is_known:
+        epoch = self._state.begin(parts.epoch)
+        if self.schedule is not None and self.schedule.varies and not self._state.is_known:
             self._once.warn(
                 "a schedule that nobody drives",
                 f"{self.schedule} depends on the epoch, but nobody has told it and it can't be counted, for no "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
 import weakref
 import zlib
 from multiprocessing import parent_process
@@ -36,7 +37,7 @@ class Passes:
         values = as_integers(self._rows).reshape(_BLOCKS, -1)
         self._counts, self._table = values[:, 0], values[:, 1:].reshape(_BLOCKS, _PASSES, 3)
         self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self._process = self._begun_here = 0
+        self._local = threading.local()  # workers may be threads
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_rows": self._rows}
@@ -55,9 +56,9 @@ class Passes:
 
     def _identify(self, fetcher: Any) -> tuple[int, int]:
         """A loader's number and a pass's, alike in all workers of the pass."""
-        if self._process != os.getpid():
-            self._process, self._begun_here = os.getpid(), 0
-        self._begun_here += 1
+        process, begun = getattr(self._local, "begun", (0, 0))
+        begun = begun + 1 if process == os.getpid() else 1
+        self._local.begun = os.getpid(), begun
         dataset: Any = getattr(fetcher, "dataset", None)
         info, parent = _worker_info(), parent_process()
         length = len(dataset) if hasattr(type(dataset), "__len__") else -1
@@ -65,7 +66,7 @@ class Passes:
         loader = zlib.crc32(f"{main} {type(dataset).__qualname__} {length}".encode()) + 1
         if info is None:
             return loader, random.SystemRandom().getrandbits(62) + 1
-        return loader, zlib.crc32(f"{info.seed - info.id} {self._begun_here}".encode()) + 1
+        return loader, zlib.crc32(f"{info.seed - info.id} {begun}".encode()) + 1
 
     def _write_down(self, loader: int, passed: int) -> int:
         # Read first, then looked for: workers of the same pass that come at the same time write the same row.

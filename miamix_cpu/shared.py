@@ -17,6 +17,16 @@ _SLOTS = 2 * _BATCHES  # open addressing
 _LEFT_OVER = 3  # batches a worker may still make for a loop that was left early: two are prefetched, one is begun
 _EPOCH, _TOLD = range(2)
 
+#: How the epoch of a batch came to be known, and what to do where the same batch comes twice in it.
+_TOLD_BY_CALL, _TOLD_BY_SAMPLES, _COUNTED = "set_epoch", "the samples", "counted"
+_REMEDIES = {
+    None: "call collate.set_epoch(epoch) before each epoch's iter(loader), or shuffle",
+    _TOLD_BY_CALL: "call collate.set_epoch(epoch) before each epoch's iter(loader), or shuffle",
+    _TOLD_BY_SAMPLES: "its EpochSampler has begun this epoch again, so call its set_epoch(epoch) before iter(loader)",
+    _COUNTED: "its samples are equal, in the same order. Let what tells them apart be hashed: index_key=, or an "
+    "EpochSampler with an Indexed dataset",
+}
+
 
 class EpochState:
     """The epoch, and what must be known of it across processes, in memory that the parent shares with its workers.
@@ -42,8 +52,9 @@ class EpochState:
         values = self._shared.numpy()
         self._head, self._seen = values[:2], values[2:]
         self._fetcher: Any = lambda: None
+        self._known_by: str | None
         self._began_in = self._strays = 0  # the epoch of that fetcher's first batch, and how many it made in others
-        self._stray = self._counted = False
+        self._stray, self._known_by = False, None
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("_shared", "_passes", "_once", "_owner")
@@ -71,7 +82,7 @@ class EpochState:
     @property
     def is_known(self) -> bool:
         """Whether the last batch's epoch was told or counted."""
-        return bool(self._head[_TOLD]) or self._counted
+        return self._known_by is not None
 
     def set(self, epoch: int) -> None:
         """Begin `epoch`."""
@@ -87,21 +98,29 @@ class EpochState:
         self._head[_EPOCH] = epoch
         self._seen[:] = 0
 
-    def begin(self) -> int:
+    def begin(self, travelling: int | None = None) -> int:
         """A batch begins here; return its epoch. Warn once where the loop over the loader began in another one.
 
         A persistent worker also finishes what it had prefetched for a loop that was left early, and torch throws it
         away: so many batches of another epoch are no fault.
+
+        Parameters
+        ----------
+        travelling : int or None
+            The epoch that travels with the samples, which nobody else has to tell.
         """
-        fetcher = current_fetcher()
-        self._stray = self._counted = False
-        if not self._head[_TOLD] and fetcher is not None:
+        self._stray, self._known_by = False, _TOLD_BY_CALL if self._head[_TOLD] else None
+        if travelling is not None:
+            self._known_by = _TOLD_BY_SAMPLES
+            if travelling != self.epoch:
+                self._begin(travelling)
+            return travelling
+        fetcher, epoch = current_fetcher(), self.epoch
+        if self._known_by is None and fetcher is not None:
             epoch, is_new = self._passes.number(fetcher)
-            self._counted = True
+            self._known_by = _COUNTED
             if is_new and epoch > self.epoch:
                 self._begin(epoch)
-        else:
-            epoch = self.epoch
         if fetcher is not None and fetcher is not self._fetcher():
             self._fetcher, self._began_in, self._strays = weakref.ref(fetcher), epoch, 0
         if fetcher is not None and epoch != self._began_in:
@@ -130,13 +149,8 @@ class EpochState:
                 return
 
     def _warn_of_a_repeated_batch(self) -> None:
-        words = "call collate.set_epoch(epoch) before each epoch's iter(loader), or shuffle"
-        if self._counted:
-            words = (
-                "its samples are equal, in the same order. Let what tells them apart be hashed: index_key=, or an "
-                "EpochSampler with an Indexed dataset"
-            )
         self._once.warn(
             "a batch came twice",
-            f"the same batch came twice in epoch {self.epoch}, so its mix and views repeat: {words}",
+            f"the same batch came twice in epoch {self.epoch}, so its mix and views repeat: "
+            f"{_REMEDIES[self._known_by]}",
         )

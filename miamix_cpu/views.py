@@ -195,6 +195,8 @@ class Transform:
             view = self.transform(image=image) if self.keyword else self.transform(image)
         except Exception as error:
             error.add_note(f"raised by the transform, for {name}")
+            if not self.keyword:
+                error.add_note("it is given the image alone; one that takes a whole sample belongs in the dataset")
             raise
         if isinstance(view, dict):
             view = view.get("image")

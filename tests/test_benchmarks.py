@@ -46,9 +46,9 @@ def test_what_is_copied_when_it_is_sent_is_told_from_what_is_not(make, expected)
 
 @pytest.mark.filterwarnings("ignore:.*come out unmixed")
 def test_parts_are_a_batch_and_leave_everything_as_it_was():
-    before = collate.read_samples, keyed.KeyedMixer._key
+    before = collate.read_samples, keyed.KeyedMixer._fingerprint
     found = parts.measured(8, 10)
-    assert (collate.read_samples, keyed.KeyedMixer._key) == before
+    assert (collate.read_samples, keyed.KeyedMixer._fingerprint) == before
     assert all(milliseconds > 0 for milliseconds in found.values())
 
 

@@ -3,6 +3,8 @@ import itertools
 import os
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import albumentations as A
 import numpy as np
@@ -328,6 +330,34 @@ def test_what_is_told_counts_from_then_on():
     assert mixed_shares(loader, 2) == [0, 1]
     collate.set_epoch(0)
     assert mixed_shares(loader, 2) == [0, 0]
+
+
+def test_an_epoch_that_a_sampler_begins_again_is_warned_of():
+    """After a `break`, or where a framework resumes without telling the sampler its epoch."""
+    collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0)
+    sampler = EpochSampler(range(8))
+    loader = DataLoader(Indexed(Numbers(8)), 4, sampler=sampler, collate_fn=collate)
+    next(iter(loader))
+    sampler.set_epoch(0)
+    with pytest.warns(UserWarning, match=r"twice in epoch 0.* its EpochSampler has begun this epoch again"):
+        next(iter(loader))
+    assert collate.epoch == 0
+
+
+def test_workers_that_are_threads_are_of_one_pass():
+    """As MONAI's ThreadDataLoader has them: torch's worker loop, in several threads of the process."""
+    passes, info = Passes(), SimpleNamespace(seed=0, id=0)
+
+    def work(number, seed):
+        info.seed, info.id = seed + number, number
+        return passes.number(_MapDatasetFetcher(range(3), True, list, False))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("miamix_cpu.passes._worker_info", lambda: info)
+        for expected in range(3):
+            for number in range(2):
+                with ThreadPoolExecutor(1) as threads:
+                    assert threads.submit(work, number, 1000 * expected).result()[0] == expected
 
 
 def test_two_loaders_of_a_collator_are_counted_apart():

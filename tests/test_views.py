@@ -100,7 +100,10 @@ def test_what_fails_is_named():
 
     with pytest.raises(ZeroDivisionError) as caught:
         Transform(fails).make([1], False, [0], np.random.default_rng(0), lambda i: f"the first view of sample {i}")
-    assert caught.value.__notes__ == ["raised by the transform, for the first view of sample 0"]
+    assert caught.value.__notes__ == [
+        "raised by the transform, for the first view of sample 0",
+        "it is given the image alone; one that takes a whole sample belongs in the dataset",
+    ]
     for nothing in (lambda x: None, lambda **data: {"img": 1}):
         with pytest.raises(TypeError, match="the transform returned nothing for view 0"):
             Transform(nothing).make(
