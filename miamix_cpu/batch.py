@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.checks import check_integer
-from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.labels import soft_targets
@@ -60,6 +60,7 @@ class MiAMixBatch(KeyedMixer):
     {'image': (4, 32, 32, 3), 'label': (4, 10), 'id': (4,)}
     """
 
+    @names_fields
     def __init__(
         self,
         num_classes: int,

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import default_collate, get_worker_info
 
 from miamix_cpu.checks import check_integer, short
-from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.labels import soft_targets
@@ -82,6 +82,7 @@ class MiAMixCollator(KeyedMixer):
 
     dtype: str
 
+    @names_fields
     def __init__(
         self,
         num_classes: int,
@@ -182,7 +183,9 @@ class MiAMixCollator(KeyedMixer):
         Returns
         -------
         (images, targets, ...), a dict, or a MixedBatch
-            images (N, C, H, W), targets as `targets` says; then the masks and the samples' other entries.
+            images (N, C, H, W), targets as `targets` says; then the masks and the samples' other entries. They are
+            plain
+        tensors: what an image carried along, such as a MetaTensor's affine, belongs to neither of two that are mixed.
 
         Raises
         ------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real
+from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real, short
 
 #: Every mask generator's name; the index is its code in a plan.
 METHODS = ("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix")
@@ -214,7 +217,11 @@ class MiAMixConfig:
             raise ValueError(f"methods must differ from each other, got {methods!r}")
         weights = tuple(self.weights)
         if len(weights) != len(methods):
-            raise ValueError(f"weights must be one for each of {methods!r}, got {len(weights)}: {weights!r}")
+            kept = ": methods changed and weights kept their defaults" if weights == _DEFAULT_WEIGHTS else ""
+            equal = f"({', '.join('1' for _ in methods)}{',' if len(methods) == 1 else ''})"
+            raise ValueError(
+                f"weights must be one for each of {methods!r}, got {len(weights)}{kept}; give weights={equal}, say"
+            )
         for weight in weights:
             check_real("weights", weight)
         if sum(weights) == 0:
@@ -244,6 +251,8 @@ class MiAMixConfig:
         return dataclasses.replace(self, **changes)
 
 
+_DEFAULT_WEIGHTS = MiAMixConfig.__dataclass_fields__["weights"].default
+
 _OPTIONS: dict[str, type] = {
     "cutmix": CutMixOptions,
     "fmix": FMixOptions,
@@ -252,11 +261,29 @@ _OPTIONS: dict[str, type] = {
 }
 
 
+def names_fields(init: Callable[..., None]) -> Callable[..., None]:
+    """Have a constructor that takes a `config` say so where it is given one of the configuration's fields."""
+    known = inspect.signature(init).parameters
+    fields = {field.name for field in dataclasses.fields(MiAMixConfig)} - set(known)
+
+    @functools.wraps(init)
+    def named(self: Any, *arguments: Any, **options: Any) -> None:
+        for name in options:
+            if name in fields:
+                raise TypeError(
+                    f"{name} is a field of MiAMixConfig: {type(self).__name__}(..., config=MiAMixConfig({name}=...))"
+                )
+        init(self, *arguments, **options)
+
+    return named
+
+
 def check_method(name: Any) -> None:
-    """Raise ValueError, with the nearest name, unless `name` is a method's name."""
+    """Raise ValueError, with the nearest name if one is near, unless `name` is a method's name."""
     if name not in METHODS:
-        near = difflib.get_close_matches(str(name).lower(), METHODS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown method {name!r}, did you mean {near!r}? Methods are {', '.join(METHODS)}")
+        near = difflib.get_close_matches(str(name).lower(), METHODS, n=1, cutoff=0.7)
+        guess = f", did you mean {near[0]!r}?" if near else "."
+        raise ValueError(f"unknown method {short(name)}{guess} Methods are {', '.join(METHODS)}")
 
 
 def _set(options: Any, **values: Any) -> None:

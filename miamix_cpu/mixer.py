@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.checks import check_choice, check_integer, check_real, check_units, short
-from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.gather import Gathered, gather
 from miamix_cpu.holes import draw_holes
 from miamix_cpu.images import mixable, warn_of_range
@@ -55,6 +55,7 @@ class MiAMix:
     ((4, 32, 32, 3), (4, 10))
     """
 
+    @names_fields
     def __init__(
         self,
         num_classes: int,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from miamix_cpu import __version__
 from miamix_cpu.config import FMIX, GRIDMIX, METHODS
 
 #: One record a layer. Lengths are shares of the image's sides unless said otherwise; fields that a method does not
@@ -127,6 +128,7 @@ class MixPlan:
         np.savez_compressed(
             path,
             format=np.int64(_FORMAT),
+            version=np.array(__version__),
             methods=np.array(METHODS),
             size=np.array([self.height, self.width], dtype=np.int64),
             partner=self.partner,
@@ -155,14 +157,18 @@ class MixPlan:
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise ValueError(f"{path} is not a saved plan: {error}") from error
+            raise ValueError(f"{path} is not a saved plan, an .npz file that MixPlan.save wrote") from error
         return cls._from_parts(parts, str(path))
 
     @classmethod
     def _from_parts(cls, parts: dict[str, Any], path: str) -> MixPlan:
         try:
             if int(parts["format"]) != _FORMAT or tuple(parts["methods"].tolist()) != METHODS:
-                raise ValueError("it was written by another version of miamix_cpu")
+                raise ValueError(
+                    f"it was written by miamix_cpu {parts.get('version', 'before 0.1.0')}, whose methods are not those "
+                    "of "
+                    f"this one, {__version__}: render it there, or draw another plan"
+                )
             height, width = (int(side) for side in parts["size"])
             merge, lam_from, second_view = (str(rule) for rule in parts["rules"])
             plan = cls(

@@ -72,8 +72,8 @@ def test_a_single_picture_is_enough(tmp_path, capsys):
 
 def test_layers_are_shown_as_they_are_merged(rng):
     config = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=3, p_aug=0.5)
-    mix = MiAMix(9, config, return_masks=True)
-    batch = mix(np.zeros((9, 20, 24), np.uint8), range(9), rng=rng)
+    mix, images = MiAMix(9, config, return_masks=True), np.zeros((9, 20, 24), np.uint8)
+    batch = mix(images, range(9), second=images, rng=rng)
     for i in range(9):
         product = np.prod([mask for _, mask in layer_masks(batch.plan, i)], axis=0)
         np.testing.assert_allclose(product, batch.masks[i], atol=1e-6)
@@ -91,7 +91,6 @@ def test_demo_trains_and_draws(tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    ([], "the following arguments are required"),
     (["train"], "invalid choice: 'train'"),
     (["preview", "--rows", "0"], "argument --rows: must be an integer of at least 1, got '0'"),
     (["preview", "--size", "x"], "argument --size: must be an integer of at least 1, got 'x'"),
@@ -161,6 +160,12 @@ def test_a_folder_is_read_by_name_in_rgb(tmp_path):
     assert [name for name, _ in pictures] == ["a.png", "b.png"]
     assert pictures[1][1][0, 0].tolist() == [0, 0, 255]
     assert len(read_folder(tmp_path, 1)) == 1
+
+
+def test_without_a_command_there_is_the_help():
+    result = run()
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in ("demo", "preview", "explore", "doctor"))
 
 
 def test_any_file_name_can_be_a_caption(tmp_path, capsys):

@@ -337,3 +337,58 @@ def test_two_views_and_losses_under_a_default_device(elsewhere):
     assert normalize_on_device(images, (0.5,) * 3, (0.2,) * 3).device.type == "cpu"
     logits, targets = torch.zeros(2, 3, device="cpu"), torch.eye(3, device="cpu")[:2]
     assert mixed_accuracy(logits, targets).device.type == "cpu"
+
+
+# What a newcomer stumbled over -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [MiAMix, MiAMixBatch, MiAMixCollator])
+def test_a_field_of_the_configuration_is_named(make):
+    with pytest.raises(
+        TypeError, match=r"alpha is a field of MiAMixConfig: \w+\(..., config=MiAMixConfig\(alpha=...\)\)"
+    ):
+        make(10, alpha=0.2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'aplha'"):
+        make(10, aplha=0.2)
+
+
+def test_weights_that_kept_their_defaults():
+    with pytest.raises(ValueError, match=r"methods changed and weights kept their defaults; give weights=\(1, 1\)"):
+        MiAMixConfig(methods=("mixup", "cutmix"))
+    with pytest.raises(ValueError, match=r"got 1; give weights=\(1, 1\)"):
+        MiAMixConfig(methods=("mixup", "cutmix"), weights=(3,))
+
+
+@pytest.mark.parametrize(("name", "guess"), [("cutmx", True), ("agmx", True), ("resizemix", False), ("puzzle", False)])
+def test_no_name_is_suggested_that_is_not_near(name, guess):
+    with pytest.raises(ValueError, match=r"Methods are mixup, cutmix") as caught:
+        MiAMixConfig.plain(name)
+    assert ("did you mean" in str(caught.value)) == guess
+
+
+def test_files_that_are_no_plans(tmp_path):
+    import pickle
+
+    from miamix_cpu import MixPlan
+
+    path = tmp_path / "plan.npz"
+    path.write_bytes(pickle.dumps({"a": 1}))
+    kind, words = told(MixPlan.load, path)
+    assert kind is ValueError
+    assert "is not a saved plan, an .npz file that MixPlan.save wrote" in words
+    assert "unsafe" not in words
+    assert "pickle" not in words
+
+
+def test_a_plan_of_another_version_names_both(tmp_path):
+    from miamix_cpu import MixPlan, __version__
+
+    path = tmp_path / "plan.npz"
+    MiAMix(10).plan(2, 8, 8, rng=np.random.default_rng(0)).save(path)
+    with np.load(path) as file:
+        parts = {name: file[name] for name in file.files}
+    np.savez(path, **{**parts, "methods": np.array(["mixup"]), "version": np.array("9.9")})
+    with pytest.raises(
+        ValueError, match=rf"written by miamix_cpu 9.9, .* this one, {re.escape(__version__)}: render it"
+    ):
+        MixPlan.load(path)

@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     commands.add_parser("doctor", help="what is installed, whether it fits together, and how long a batch takes")
 
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help()
+        return 0
     options = parser.parse_args(arguments)
     try:
         if options.command == "doctor":

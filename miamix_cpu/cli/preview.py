@@ -25,7 +25,9 @@ def run_preview(*, folder: Path | None, method: str | None, seed: int, rows: int
     chosen = [i % len(pictures) for i in range(max(rows, len(pictures)))]
     dataset = TwoViews([(pictures[label][1], label) for label in chosen], crops(size), seed=seed)
     samples = [dataset[i] for i in range(len(dataset))]
-    collate = MiAMixCollator(len(pictures), config, seed=seed, dtype="uint8", return_masks=True, return_batch=True)
+    collate = MiAMixCollator(
+        max(2, len(pictures)), config, seed=seed, dtype="uint8", return_masks=True, return_batch=True
+    )
     gallery = rows_of(samples, collate(samples), [pictures[label][0] for label in chosen], rows)
     draw_gallery(gallery, out, f"MiAMix, {method or 'all of Table 1'}, seed {seed}")
     for row in gallery:
