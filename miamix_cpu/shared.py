@@ -19,13 +19,14 @@ _EPOCH, _TOLD = range(2)
 
 #: How the epoch of a batch came to be known, and what to do where the same batch comes twice in it.
 _TOLD_BY_CALL, _TOLD_BY_SAMPLES, _COUNTED = "set_epoch", "the samples", "counted"
+_CALL_IT = "call collate.set_epoch(epoch) before each epoch's iter(loader)"
 _REMEDIES = {
-    None: "call collate.set_epoch(epoch) before each epoch's iter(loader), or shuffle", _TOLD_BY_CALL: "call
-    collate.set_epoch(epoch) before each epoch's iter(loader), or shuffle", _TOLD_BY_SAMPLES: "its EpochSampler has
-    begun this epoch again, so call its set_epoch(epoch) before iter(loader)", _COUNTED: "its samples are equal, in the
-    same order, so let what tells them apart be hashed, by index_key= or by an " "EpochSampler with an Indexed dataset;
-    or torch was seeded alike before each pass over the loader, so that passes " "can't be counted, then call
-    collate.set_epoch(epoch) before each epoch's iter(loader)",
+    None: f"{_CALL_IT}, or shuffle",
+    _TOLD_BY_CALL: f"{_CALL_IT}, or shuffle",
+    _TOLD_BY_SAMPLES: "its EpochSampler has begun this epoch again, so call its set_epoch(epoch) before iter(loader)",
+    _COUNTED: "its samples are equal, in the same order, so let what tells them apart be hashed, by index_key= or an "
+    "EpochSampler with an Indexed dataset; or torch was seeded alike before each pass over the loader, so that passes "
+    f"can't be counted, then {_CALL_IT}",
 }
 
 
