@@ -123,7 +123,7 @@ class Transform:
             foreign = [node for node in nodes if not _is_own(node)] if nodes else [self.transform]
             if not foreign:
                 with lent(nodes, rng):
-                    return [self._view(images[i], names(i)) for i in indices]
+                    return [self._view(images[i], i, names) for i in indices]
             state = rng.bit_generator.state
             views = self._make_foreign(foreign, nodes, images, indices, rng, names)
             if not self._reuses_memory and _overlap(views):
@@ -146,13 +146,16 @@ class Transform:
             ignored = [node for node in nodes if _is_own(node)]
             ignored += [part for node in nodes for part in (node.random_generator, node.py_random)]
             found = find_generators(foreign, ignored)
-            given = [self._copy(images[i], names(i)) for i in indices]
+            views, passed_through = [], True
             with seeded_globals(rng), reseeded(found, rng):
-                views = [self._view(image, names(i)) for image, i in zip(given, indices, strict=True)]
+                for i in indices:
+                    given = self._copy(images[i], i, names)  # dropped at once where the view is another array
+                    views.append(self._view(given, i, names))
+                    passed_through = passed_through and views[-1] is given
             if not self._looked_through:
                 self._looked_through = True
                 self._check_generators(found, find_generators(foreign, ignored))
-        if len(views) >= _MANY and all(view is image for view, image in zip(views, given, strict=True)):
+        if passed_through and len(views) >= _MANY:
             self._check_passed_through(views, [images[i] for i in indices])
         return views
 
@@ -183,25 +186,25 @@ class Transform:
                 "v2.ToImage() or let the dataset give PIL images or tensors",
             )
 
-    def _copy(self, image: Any, name: str) -> Any:
+    def _copy(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
         try:
             return copied(image)
         except Exception as error:  # PIL reads a file when its values are asked for
-            error.add_note(f"raised when the image was read, for {name}")
+            error.add_note(f"raised when the image was read, for {names(i)}")
             raise
 
-    def _view(self, image: Any, name: str) -> Any:
+    def _view(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
         try:
             view = self.transform(image=image) if self.keyword else self.transform(image)
         except Exception as error:
-            error.add_note(f"raised by the transform, for {name}")
+            error.add_note(f"raised by the transform, for {names(i)}")
             if not self.keyword:
                 error.add_note("it is given the image alone; one that takes a whole sample belongs in the dataset")
             raise
         if isinstance(view, dict):
             view = view.get("image")
         if view is None:
-            raise TypeError(f"the transform returned nothing for {name}")
+            raise TypeError(f"the transform returned nothing for {names(i)}")
         return copied(view) if self._reuses_memory else view
 
 
@@ -215,17 +218,16 @@ def copied(image: Any) -> Any:
     return image.clone() if is_tensor(image) else image
 
 
-def _address(view: Any) -> int | None:
-    """Where a view's memory begins."""
+def _owner(view: Any) -> int:
+    """What tells the memory of a view from that of others, as long as all of them live."""
     if isinstance(view, np.ndarray):
-        return int(view.__array_interface__["data"][0])
-    return int(view.data_ptr()) if is_tensor(view) else id(view) if is_pil(view) else None
+        return id(view if view.base is None else view.base)
+    return int(view.data_ptr()) if is_tensor(view) else id(view)
 
 
 def _overlap(views: list[Any]) -> bool:
     """Whether a later call wrote into what an earlier one had returned: a transform that keeps its result's memory."""
-    addresses = [address for address in map(_address, views) if address]
-    return len(set(addresses)) < len(addresses)
+    return len(set(map(_owner, views))) < len(views)
 
 
 def _are_equal(view: Any, image: Any) -> bool:
