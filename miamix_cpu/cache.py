@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import parent_process, spawn
+from multiprocessing import current_process, parent_process, spawn
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ _PARTING = 5.0  # and for its helper to end
 
 
 class EntryCache(FunctionCache):  # type: ignore[misc]
-    """Numba's file cache with four repairs.
+    """Numba's file cache with some repairs.
 
     Numba looks only at the file of the entry itself, so an edited mask generator would go on running its old
     code: the digest of all kernel sources is part of the key. A truncated cache file raises EOFError for
@@ -46,6 +46,7 @@ class EntryCache(FunctionCache):  # type: ignore[misc]
     compile, and imports scipy.linalg for them: most of the time to a process's first batch, for tables that are not
     looked at. Whoever compiles something later has them filled then. And processes that want the same code at the same
     time, as workers do, would all compile it: here one does, and the others wait.
+    Where Numba finds no place that can be written to, the cache is in the temporary directory.
     """
 
     def __init__(self, function: Any) -> None:
@@ -252,7 +253,9 @@ _warned = False
 
 def _warn_uncached(error: Exception) -> None:
     global _warned
-    if not _warned and parent_process() is None:  # a worker's parent has said it, or it would be said by all workers
+    # A worker's parent has said it, or all workers would; one that is spawned knows its parent only after its imports.
+    is_worker = parent_process() is not None or getattr(current_process(), "_inheriting", False)
+    if not _warned and not is_worker:
         _warned = True
         warnings.warn(
             f"miamix_cpu: Numba's cache could not be used ({type(error).__name__}: {error}). Kernels are compiled "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from multiprocessing import parent_process
 from typing import Any, Self
 
 import numpy as np
@@ -134,6 +136,7 @@ class MiAMixCollator(KeyedMixer):
             check_integer("opencv_threads", opencv_threads, low=0)
         self.opencv_threads = opencv_threads
         self._state = EpochState(self._once)
+        self._evaluates = False
         self._local = threading.local()
 
     _has_workers = True
@@ -150,12 +153,13 @@ class MiAMixCollator(KeyedMixer):
         return self._state.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch: the same samples are mixed otherwise from now on, and the schedule moves on.
+        """Say which epoch the next pass over the loader is; the same samples are mixed otherwise in each.
 
-        Until it is called, an epoch is a pass over the DataLoader, counted from 0 (a look at `next(iter(loader))` is
-        one too). Call it to go on with a run that was stopped, or where the loader is not torch's; always before
-        `iter(loader)`, since workers prefetch at once. It reaches live persistent workers. Of several processes that
-        train (`torch.multiprocessing.spawn`) each tells its own workers.
+        An epoch is a pass over the DataLoader, counted from 0 (a look at `next(iter(loader))` is one too), and from
+        what was told last, as by `EpochSampler.set_epoch`. Call it to go on with a run that was stopped, or in each
+        epoch where the loader is not torch's; always before `iter(loader)`, since workers prefetch at once. It reaches
+        live persistent workers. Of several processes that train (`torch.multiprocessing.spawn`) each tells its own
+        workers.
         """
         self._state.set(check_integer("epoch", epoch, low=0))
 
@@ -169,6 +173,7 @@ class MiAMixCollator(KeyedMixer):
         """
         twin = super().plain(transform)
         twin._state = EpochState(twin._once)
+        twin._evaluates = True
         return twin
 
     def __call__(self, samples: Sequence[Any]) -> Any:
@@ -183,9 +188,8 @@ class MiAMixCollator(KeyedMixer):
         Returns
         -------
         (images, targets, ...), a dict, or a MixedBatch
-            images (N, C, H, W), targets as `targets` says; then the masks and the samples' other entries. They are
-            plain
-        tensors: what an image carried along, such as a MetaTensor's affine, belongs to neither of two that are mixed.
+            images (N, C, H, W), targets as `targets` says; then the masks and the samples' other entries. All are plain
+            tensors: what an image carries along, such as a MetaTensor's affine, is not that of two images mixed.
 
         Raises
         ------
@@ -200,26 +204,29 @@ class MiAMixCollator(KeyedMixer):
         Raises
         ------
         ValueError
-            Where the plan has no key although views must be made, or is for another number or size of images. That they
-            are the plan's own samples is not checked.
+            Where the plan has no key although views must be made, is for another number or size of images, or was drawn
+            for other samples.
         """
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
         parts = read_samples(samples, self.keys, self.index_key)
-        epoch = self._state.begin(parts.epoch)
-        if self.schedule is not None and self.schedule.varies and not self._state.is_known:
+        epoch = self._state.begin(parts.epoch) if replayed is None else self._state.epoch
+        varies = self.schedule is not None and self.schedule.varies
+        if varies and replayed is None and not self._state.is_known:
             self._once.warn(
                 "a schedule that nobody drives",
                 f"{self.schedule} depends on the epoch, but nobody has told it and it can't be counted, for no "
                 f"DataLoader asks for this batch: it is taken for epoch {epoch}. Call collate.set_epoch(epoch) before "
                 "each epoch, or let it travel with the samples: EpochSampler with an Indexed dataset",
             )
-        self._limit_opencv()
+        self._settle_in_worker()
         return self._render(self._prepare(parts, replayed, epoch), parts)
 
     def _remember(self, key: bytes) -> None:
-        self._state.remember(key)
+        # Whoever evaluates goes through the same batches again and again; in a loader each pass is another epoch.
+        if not self._evaluates or self._state.is_counted:
+            self._state.remember(key)
 
     def _render(self, prepared: Prepared, parts: Samples) -> Any:
         plan, labels = prepared.plan, prepared.labels
@@ -270,8 +277,15 @@ class MiAMixCollator(KeyedMixer):
                     raise
         return collated
 
-    def _limit_opencv(self) -> None:
-        if self.opencv_threads is None or get_worker_info() is None or getattr(self._local, "limited", False):
+    def _settle_in_worker(self) -> None:
+        if get_worker_info() is None:
+            return
+        if parent_process() is not None and not getattr(self._local, "frozen", False):
+            self._local.frozen = True
+            # What a forked worker has inherited is none of its business: iterators of its parent's loaders, when they
+            # are collected here, complain that they "can only test a child process".
+            gc.freeze()
+        if self.opencv_threads is None or getattr(self._local, "limited", False):
             return
         cv2 = sys.modules.get("cv2")
         if cv2 is not None:

@@ -9,9 +9,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real, short
+
+Init = TypeVar("Init", bound=Callable[..., None])
 
 #: Every mask generator's name; the index is its code in a plan.
 METHODS = ("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix")
@@ -261,7 +263,7 @@ _OPTIONS: dict[str, type] = {
 }
 
 
-def names_fields(init: Callable[..., None]) -> Callable[..., None]:
+def names_fields(init: Init) -> Init:
     """Have a constructor that takes a `config` say so where it is given one of the configuration's fields."""
     known = inspect.signature(init).parameters
     fields = {field.name for field in dataclasses.fields(MiAMixConfig)} - set(known)
@@ -275,7 +277,7 @@ def names_fields(init: Callable[..., None]) -> Callable[..., None]:
                 )
         init(self, *arguments, **options)
 
-    return named
+    return cast(Init, named)
 
 
 def check_method(name: Any) -> None:
@@ -283,7 +285,7 @@ def check_method(name: Any) -> None:
     if name not in METHODS:
         near = difflib.get_close_matches(str(name).lower(), METHODS, n=1, cutoff=0.7)
         guess = f", did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown method {short(name)}{guess} Methods are {', '.join(METHODS)}")
+        raise ValueError(f"unknown method {short(name)}{guess} The methods are {', '.join(METHODS)}")
 
 
 def _set(options: Any, **values: Any) -> None:

@@ -125,7 +125,7 @@ class EpochSampler:
     epoch (weighted sampling, repeated augmentation) has views of its own each time. Each `iter` begins the next epoch;
     `set_epoch`, which Lightning and others call by themselves, also on resuming, says which one.
 
-    Draws are counted from the beginning of the epoch: who resumes in the middle of one must skip what this sampler
+    Draws are counted from the beginning of the epoch: whoever resumes in the middle of one must skip what this sampler
     yields, as Accelerate, Hugging Face's Trainer and torchdata do, not begin with a later index.
 
     Parameters
@@ -171,7 +171,7 @@ class EpochSampler:
             self.sampler.set_epoch(epoch)
         drawn: dict[Any, int] = {}
         for index in self.sampler:
-            if isinstance(index, list):
+            if isinstance(index, list) or getattr(index, "ndim", 0) > 0:
                 raise TypeError(_NO_BATCHES.format(type(self.sampler).__name__))
             number = index.item() if getattr(index, "ndim", None) == 0 and hasattr(index, "item") else index
             draw = drawn.get(number, self.rank)

@@ -8,9 +8,11 @@ Nothing of it is copied.
 from __future__ import annotations
 
 import inspect
+import itertools
 import random
 import sys
 import types
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +22,14 @@ from typing import Any
 import numpy as np
 
 _LARGEST = 1000  # containers of more values hold data, and are not looked through
-_MOST = 3000  # objects that are looked at in one transform
+_MOST = 3000  # objects that are looked at
 
 #: Values that hold no generator.
 _PLAIN = frozenset((
-    type(None), bool, int, float, complex, str, bytes, bytearray, np.ndarray, types.ModuleType,
-    types.BuiltinFunctionType, range, slice,
+    type(None), bool, int, float, complex, str, bytes, bytearray, np.ndarray, types.BuiltinFunctionType, range, slice,
+    property, types.GetSetDescriptorType, types.MemberDescriptorType,
 ))  # fmt: skip
+_CONTAINERS = (list, tuple, set, frozenset, deque)
 #: What attributes that hold a generator are commonly called.
 _NAMES = frozenset(("rng", "_rng", "generator", "_generator", "random_state", "_random_state", "random_generator"))
 
@@ -48,7 +51,6 @@ class Found:
     generators: list[Any] = field(default_factory=list)
     seeders: list[Any] = field(default_factory=list)
     unreachable: list[tuple[str, str]] = field(default_factory=list)
-    seen: set[int] = field(default_factory=set)
 
 
 def find_generators(transforms: Iterable[Any], ignored: Iterable[Any] = ()) -> Found:
@@ -59,15 +61,31 @@ def find_generators(transforms: Iterable[Any], ignored: Iterable[Any] = ()) -> F
     transforms : callables
     ignored : objects that are not looked at
     """
-    found = Found(seen=set(map(id, ignored)))
-    for transform in transforms:
-        _look(transform, found)
+    found = Found()
+    found.generators = _generators_in(transforms, found, set(map(id, ignored)))
     return found
+
+
+def _generators_in(values: Iterable[Any], found: Found | None, seen: set[int]) -> list[Any]:
+    """The generators that are reached from values; what else is to be known of them goes into `found`."""
+    generators, waiting, most = [], list(values), len(seen) + _MOST
+    while waiting and len(seen) <= most:
+        value = waiting.pop()
+        if type(value) in _PLAIN or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if _is_generator(value):
+            generators.append(value)
+        else:
+            waiting += [part for part in _parts_of(value, found) if type(part) not in _PLAIN]
+    if waiting and found is not None:
+        found.unreachable.append(("the transform", f"more than {_MOST} objects, perhaps a generator among them"))
+    return generators
 
 
 @contextmanager
 def reseeded(found: Found, rng: np.random.Generator) -> Iterator[None]:
-    """Seed the generators that were found from `rng`, and restore their states afterwards."""
+    """Seed what was found from `rng`, and restore the generators' states afterwards."""
     states = [(generator, _state_of(generator)) for generator in found.generators]
     try:
         for generator in found.generators:
@@ -80,49 +98,44 @@ def reseeded(found: Found, rng: np.random.Generator) -> Iterator[None]:
             _restore(generator, state)
 
 
-def _look(value: Any, found: Found) -> None:
-    if type(value) in _PLAIN or id(value) in found.seen or len(found.seen) > _MOST:
-        return
-    found.seen.add(id(value))
-    if _is_generator(value):
-        found.generators.append(value)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        _look_at_all(value, found)
-    elif isinstance(value, dict):
-        _look_at_all(value.values(), found)
-    elif isinstance(value, types.FunctionType):
-        _look_at_all(_referred_to(value), found)
-    elif isinstance(value, types.MethodType):
-        _look_at_all((value.__self__, value.__func__), found)
-    elif isinstance(value, partial):
-        _look_at_all((value.func, *value.args, *value.keywords.values()), found)
-    elif not isinstance(value, type) and not hasattr(type(value), "__array__"):
-        _look_into(value, found)
+def _parts_of(value: Any, found: Found | None) -> Iterable[Any]:
+    """What a value holds or refers to, in which generators may be."""
+    if isinstance(value, (*_CONTAINERS, dict)):
+        if len(value) > _LARGEST:
+            return ()
+        return list(value.values() if isinstance(value, dict) else value)
+    if isinstance(value, types.FunctionType):
+        return _referred_to(value)
+    if isinstance(value, types.MethodType):
+        return value.__self__, value.__func__
+    if isinstance(value, partial):
+        return value.func, *value.args, *value.keywords.values()
+    if isinstance(value, type):
+        return () if _is_installed(value.__module__) else _of_class(value)
+    if isinstance(value, types.ModuleType) or hasattr(type(value), "__array__"):
+        return ()
+    if hasattr(value, "__wrapped__"):  # functools.lru_cache and other decorators
+        return (value.__wrapped__,)
+    return _of_object(value, found)
 
 
-def _look_at_all(values: Any, found: Found) -> None:
-    if len(values) <= _LARGEST:
-        for value in list(values):
-            if type(value) not in _PLAIN:
-                _look(value, found)
-
-
-def _look_into(value: Any, found: Found) -> None:
-    """Look through an object's attributes, its class's generators, and what methods of the caller's refer to."""
+def _of_object(value: Any, found: Found | None) -> Iterable[Any]:
+    """An object's attributes, and what its class holds."""
     kind: Any = type(value)
-    before = len(found.generators)
+    package = kind.__module__.partition(".")[0]
+    if package == "torch" and hasattr(value, "_modules"):  # networks, of very many objects
+        return list(value._modules.values())
+    if package in sys.stdlib_module_names and kind is not types.SimpleNamespace:
+        return ()
     attributes = [(name, part) for name, part in _attributes_of(value) if type(part) not in _PLAIN]
-    for name, part in attributes:
-        held, known = len(found.generators), id(part) in found.seen
-        _look(part, found)
-        if held == len(found.generators) and not known and _looks_random(name, part):
-            found.unreachable.append((kind.__qualname__, f"{name}, of type {type(part).__qualname__}"))
-    shared = _of_class(kind)
-    _look_at_all(shared, found)
-    if before == len(found.generators) and _takes_seed(kind):
-        own = (*shared, *(part for _, part in attributes))
-        if not any(map(_is_generator, own)):  # else it shares one with an object that was looked at before
+    parts = [*(part for _, part in attributes), *_of_class(kind)]
+    if found is not None:
+        for name, part in attributes:
+            if _looks_random(name, part):
+                found.unreachable.append((kind.__qualname__, f"{name}, of type {type(part).__qualname__}"))
+        if _takes_seed(kind) and not _generators_in(parts, None, set()):
             found.seeders.append(value)
+    return parts
 
 
 def _attributes_of(value: Any) -> list[tuple[str, Any]]:
@@ -136,21 +149,30 @@ def _slots_of(kind: type) -> tuple[str, ...]:
     slots: list[str] = []
     for base in kind.__mro__:
         own = base.__dict__.get("__slots__", ())
-        slots += [own] if isinstance(own, str) else own
+        for name in (own,) if isinstance(own, str) else own:
+            is_private = name.startswith("__") and not name.endswith("__")
+            slots.append(f"_{base.__name__.lstrip('_')}{name}" if is_private else name)
     return tuple(name for name in slots if name not in ("__dict__", "__weakref__"))
 
 
-@cache
-def _of_class(kind: type) -> tuple[Any, ...]:
+def _of_class(kind: Any) -> list[Any]:
     """The generators that a class holds for all its objects, and the methods of a class of the caller's."""
-    values = []
+    return [vars(base)[name] for base, name in _names_of_class(kind) if name in vars(base)]
+
+
+@cache
+def _names_of_class(kind: type) -> tuple[tuple[type, str], ...]:
+    """Where a class and those that it inherits from may hold a generator, or refer to one."""
+    names = []
     for base in kind.__mro__:
-        for part in vars(base).values():
-            function = part.__func__ if isinstance(part, (staticmethod, classmethod)) else part
-            is_own = isinstance(function, types.FunctionType) and not _is_installed(base.__module__)
-            if is_own or _is_generator(function):
-                values.append(function)
-    return tuple(values)
+        if base.__module__.partition(".")[0] in ("builtins", "torch"):
+            continue
+        for name, part in vars(base).items():
+            is_code = isinstance(part, (types.FunctionType, staticmethod, classmethod))
+            wanted = not _is_installed(base.__module__) if is_code else _is_generator(part)
+            if wanted or (part is None and not name.startswith("__")):  # a generator may be put there later
+                names.append((base, name))
+    return tuple(names)
 
 
 def _referred_to(function: types.FunctionType) -> list[Any]:
@@ -163,8 +185,12 @@ def _referred_to(function: types.FunctionType) -> list[Any]:
             values.append(cell.cell_contents)
         except ValueError:  # not filled yet
             continue
-    names = function.__globals__
-    return values + [names[name] for name in _names_in(function.__code__) if name in names]
+    names, known = _names_in(function.__code__), function.__globals__
+    values += [known[name] for name in names if name in known]
+    for module in [value for value in values if isinstance(value, types.ModuleType)]:
+        if not _is_installed(module.__name__):
+            values += [vars(module)[name] for name in names if name in vars(module)]
+    return values
 
 
 @cache
@@ -178,7 +204,7 @@ def _is_installed(module: str) -> bool:
     """Whether a module is a library's or Python's rather than the caller's: those draw from what is passed to them."""
     root = module.partition(".")[0]
     path = getattr(sys.modules.get(root), "__file__", None) or ""
-    return root in sys.stdlib_module_names or "-packages" in path
+    return root in sys.stdlib_module_names or "site-packages" in path or "dist-packages" in path
 
 
 def _is_generator(value: Any) -> bool:
@@ -192,9 +218,12 @@ def _is_generator(value: Any) -> bool:
 
 def _looks_random(name: str, value: Any) -> bool:
     """Whether an attribute draws, or says what comes next, in a way that cannot be seeded."""
-    if isinstance(value, (random.SystemRandom, types.GeneratorType)) or type(value).__module__ == "itertools":
+    if isinstance(value, (random.SystemRandom, types.GeneratorType, itertools.cycle)):
         return True
-    return name in _NAMES and not callable(value)
+    if name not in _NAMES or callable(value) or _is_generator(value):
+        return False
+    kind: Any = type(value)
+    return not _takes_seed(kind) and not _generators_in([value], None, set())
 
 
 @cache

@@ -20,10 +20,10 @@ from miamix_cpu.labels import read_labels
 from miamix_cpu.mixer import MiAMix, mix_views, normalisation
 from miamix_cpu.once import Once
 from miamix_cpu.plan import MixPlan
-from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, samples_digest, stream
+from miamix_cpu.randomness import PLAN, VIEWS, batch_key, fingerprint_of, index_bytes, samples_digest, stream
 from miamix_cpu.samples import Samples
 from miamix_cpu.sampling import draw_plan
-from miamix_cpu.views import Transform
+from miamix_cpu.views import ReusesMemory, Transform
 from miamix_cpu.warm import compile_here
 
 _MASKS_KEY = "masks"
@@ -135,13 +135,14 @@ class KeyedMixer:
         """
         twin = copy.copy(self)
         twin._once = Once(shared=self._has_workers)
+        twin._range_is_known = False
         twin.transform = transform
         twin.schedule = MixSchedule(probability=0.0)
         twin.label_smoothing = 0.0
         return twin
 
     def _remember(self, key: bytes) -> None:
-        """A batch of this key is about to be mixed."""
+        """A batch of this key is about to be made, of which something is random."""
 
     def _prepare(self, parts: Samples, replayed: MixPlan | None, epoch: int) -> Prepared:
         """Everything before rendering, with a plan drawn from the batch's key, or with `replayed`."""
@@ -163,13 +164,21 @@ class KeyedMixer:
                 )
             key = replayed.key
             plan_of = partial(_fitting, replayed)
-        first, seconds = self._first(parts, raw, key)
+        try:
+            first, seconds = self._first(parts, raw, key)
+        except ReusesMemory:
+            first, seconds = self._first(parts, raw, key)
         if not self._range_is_known:
             self._range_is_known = True
             warn_of_range(first.arrays, self._once)
         height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
         plan = plan_of(len(parts.images), height, width)
-        return Prepared(plan, first, self._second(plan, first, seconds), labels)
+        try:
+            second = self._second(plan, first, seconds)
+        except ReusesMemory:  # which has written over a first view
+            first, seconds = self._first(parts, raw, key)
+            second = self._second(plan, first, seconds)
+        return Prepared(plan, first, second, labels)
 
     def _mix(self, prepared: Prepared, out: np.ndarray, masks: np.ndarray | None, dtype: str) -> np.ndarray:
         """Render into `out`, of `prepared.shape`, as `dtype`, "uint8" or "float32"; return lam, float32 (N,)."""
@@ -222,13 +231,13 @@ class KeyedMixer:
             self.config, n, height, width, stream(key, PLAN), probability=probability, key=key, samples=samples
         )
 
-    def _fingerprint(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray) -> list[bytes]:
+    def _fingerprint(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray) -> bytes:
         """What tells a batch from others: its labels, and indices or images."""
         hashed = [b"%d" % len(labels), labels.dtype.str.encode(), labels.tobytes()]
         if parts.indices is not None:
             hashed.append(b"indices")
             hashed += [index_bytes(index, i) for i, index in enumerate(parts.indices)]
-            return hashed
+            return fingerprint_of(hashed)
         for images in raw:
             if images is not None and images.alike:
                 hashed.append(repr((images.arrays[0].shape, images.arrays[0].dtype.str)).encode())
@@ -236,7 +245,7 @@ class KeyedMixer:
             elif images is not None:
                 hashed += [repr((image.shape, image.dtype.str)).encode() for image in images.arrays]
                 hashed.append(hash_images(images.arrays, planar=images.planar).tobytes())
-        return hashed
+        return fingerprint_of(hashed)
 
     def _first(
         self, parts: Samples, raw: tuple[Images | None, Images | None], key: bytes | None
@@ -254,6 +263,7 @@ class KeyedMixer:
         if transform is None or key is None:
             raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
         rng = stream(key, VIEWS)
+        made: list[Any] = []
 
         # Albumentations says itself what its results are, and so does the change of an array into a tensor.
         def layout_of(views: list[Any]) -> str:
@@ -264,7 +274,8 @@ class KeyedMixer:
             images, planar = parts.images, False
             if transform.takes_arrays and held is not None:
                 images, planar = held.arrays, held.planar
-            views = transform.make(images, planar, indices, rng, lambda i: f"the {which} view of sample {i}")
+            views = transform.make(images, planar, indices, rng, lambda i: f"the {which} view of sample {i}", made)
+            made.extend(views)
             return read_images(
                 views, layout_of(views), lambda v: f"the transform's {which} view of sample {indices[v]}"
             )

@@ -32,16 +32,16 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
         Naming the sample, its label, and what is allowed.
     """
     array = _stack(labels)
+    is_ours = isinstance(labels, list)
     if array.ndim == 2 and array.shape[1] == 1 and num_classes > 1 and array.dtype.kind in "iu":
-        array = array[:, 0].astype(np.int64)
-        labels = []
+        array, is_ours = array[:, 0].astype(np.int64), True
     if array.ndim == 1 and array.dtype.kind in "iu":
         if num_classes == 1:
             raise ValueError(
                 "labels are classes, but with num_classes=1 there is nothing to classify, every target would be 1: "
                 "give num_classes=2, or for a single output labels that are vectors of one float, [0.0] or [1.0]"
             )
-        classes = array if isinstance(labels, list) else np.array(array, dtype=np.int64)  # our own, as kernels want it
+        classes = array if is_ours else np.array(array, dtype=np.int64)  # our own, as kernels want it
         values = classes.tolist()  # of a batch's numbers Python finds the largest sooner than NumPy
         if min(values) < 0 or max(values) >= num_classes:
             i = int(np.argmax((array < 0) | (array >= num_classes)))

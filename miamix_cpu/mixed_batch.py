@@ -74,7 +74,7 @@ class MixedBatch:
         if not self.images.is_floating_point():
             shaping.pop("dtype", None)
         if shaping:
-            moved.images = self.images.to(**moving, **shaping)
+            moved.images = moved.images.to(**shaping)
         return moved
 
     def _map(self, function: Any) -> MixedBatch:

@@ -81,6 +81,7 @@ class MiAMix:
         self.label_smoothing = check_real("label_smoothing", label_smoothing, high=1.0)
         self.return_masks = bool(return_masks)
         self._once = Once(shared=False)
+        self._range_is_known = False
 
     def __repr__(self) -> str:
         return f"MiAMix(num_classes={self.num_classes}, config={self.config!r})"
@@ -136,7 +137,9 @@ class MiAMix:
             raise ValueError(
                 f"images must be {len(plan)} of {plan.height} x {plan.width} pixels as in the plan, got {images.shape}"
             )
-        warn_of_range(images, self._once)
+        if not self._range_is_known:
+            self._range_is_known = True
+            warn_of_range(images, self._once)
         others = images
         if second is None:
             self._warn_unmixed(plan)

@@ -22,12 +22,16 @@ class Once:
     Parameters
     ----------
     shared : bool
-        False: each process warns for itself, and torch is not imported.
+        False: each process, and each copy that is sent to one, warns for itself, and torch is not imported.
     """
 
     def __init__(self, *, shared: bool = True) -> None:
-        self._shared = shared_integers(_SLOTS) if shared else np.zeros(_SLOTS, dtype=np.int64)
-        self._slots = as_integers(self._shared)
+        self._shared = shared_integers(_SLOTS) if shared else None
+        self._open()
+
+    def _open(self) -> None:
+        self._told: set[str] = set()
+        self._slots = None if self._shared is None else as_integers(self._shared)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_shared": self._shared}
@@ -35,22 +39,31 @@ class Once:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._shared = state["_shared"]
         share(self._shared)
-        self._slots = as_integers(self._shared)
+        self._open()
 
     def __deepcopy__(self, memo: Any) -> Once:
         return self
 
     def warn(self, topic: str, words: str, category: type[Warning] = UserWarning) -> None:
         """Warn, unless there was a warning of this topic before, in whatever process or thread."""
+        if topic in self._told:
+            return
+        self._told.add(topic)
+        if self._is_first(topic):
+            warnings.warn(words, category, stacklevel=callers_level())
+
+    def _is_first(self, topic: str) -> bool:
+        """Whether no other process was before."""
+        if self._slots is None:
+            return True
         slot = zlib.crc32(topic.encode()) % _SLOTS
         if self._slots[slot]:
-            return
+            return False
         # Whoever wrote last warns: there is no lock that all start methods and copies would share.
         mine = int.from_bytes(os.urandom(7), "little") + 1
         self._slots[slot] = mine
         time.sleep(_SETTLES)
-        if self._slots[slot] == mine:
-            warnings.warn(words, category, stacklevel=callers_level())
+        return bool(self._slots[slot] == mine)
 
 
 def shared_integers(n: int) -> Any:

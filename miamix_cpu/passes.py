@@ -1,4 +1,4 @@
-"""Which pass over a loader asks for a batch: an epoch that nobody has to tell.
+"""The epoch: what somebody has told, and counted on from there by passes over a loader.
 
 torch tells a collate function neither the epoch nor that a new one has begun. But whoever is called by a DataLoader
 finds its fetcher among the callers, which is new with each pass, in persistent workers too; and all workers of a pass
@@ -13,74 +13,138 @@ import sys
 import threading
 import weakref
 import zlib
-from multiprocessing import parent_process
+from multiprocessing import current_process, get_start_method, parent_process
 from typing import Any
+
+import numpy as np
 
 from miamix_cpu.once import as_integers, share, shared_integers
 
 _FETCH_MODULE = "torch.utils.data._utils.fetch"
 _NEAREST_CALLERS = 24
-_BLOCKS = 64  # loaders, by a hash of what is known of them
-_PASSES = 64  # of a loader, that are remembered
-_LOADER, _PASS, _NUMBER = range(3)  # columns
+_BLOCKS = 64  # of rows, by process and type of dataset
+_PASSES = 64  # that are remembered in a block
+_TOLD, _EPOCH, _CURRENT, _HEAD = range(4)  # how often the epoch was told, that epoch, the last batch's; their number
+#: Columns of a pass: who asks for it, what its dataset is known by, what it is known by, when it was written down, its
+#: epoch, and how often the epoch had been told.
+_LOADER, _LENGTH, _IDENTITY, _PASS, _SERIAL, _OF, _TOLD_AT, _COLUMNS = range(8)
 
 
-class Passes:
-    """Counts the passes over each loader, in memory that a parent shares with its workers."""
+class EpochCounter:
+    """The epoch, in memory that a parent shares with its workers, live persistent ones included.
+
+    `set` says what the next pass over a loader is, as `EpochSampler.set_epoch` does; each further pass is the epoch
+    after it. Loaders are counted apart, by their process and the type and length of their dataset.
+    """
 
     def __init__(self) -> None:
-        self._rows = shared_integers(_BLOCKS * (_PASSES * 3 + 1))
+        self._shared = shared_integers(_HEAD + _BLOCKS * (1 + _PASSES * _COLUMNS))
+        self._owner = os.getpid()
         self._open()
 
     def _open(self) -> None:
-        share(self._rows)
-        values = as_integers(self._rows).reshape(_BLOCKS, -1)
-        self._counts, self._table = values[:, 0], values[:, 1:].reshape(_BLOCKS, _PASSES, 3)
-        self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        share(self._shared)
+        values = as_integers(self._shared)
+        self._head, blocks = values[:_HEAD], values[_HEAD:].reshape(_BLOCKS, -1)
+        self._counts, self._table = blocks[:, 0], blocks[:, 1:].reshape(_BLOCKS, _PASSES, _COLUMNS)
+        self._known: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
         self._local = threading.local()  # workers may be threads
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_rows": self._rows}
+        return {"_shared": self._shared, "_owner": self._owner}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._rows = state["_rows"]
+        self.__dict__.update(state)
         self._open()
 
-    def number(self, fetcher: Any) -> tuple[int, bool]:
-        """The number of the pass, from 0, that a fetcher belongs to, and whether it is only now known here."""
-        number = self._known.get(fetcher)
-        if number is not None:
-            return number, False
-        number = self._known[fetcher] = self._write_down(*self._identify(fetcher))
-        return number, True
+    def __deepcopy__(self, memo: Any) -> EpochCounter:
+        """A copied loader is in the same epoch as the one that its owner goes on telling."""
+        return self
 
-    def _identify(self, fetcher: Any) -> tuple[int, int]:
-        """A loader's number and a pass's, alike in all workers of the pass."""
+    @property
+    def current(self) -> int:
+        """The epoch that was told last, or that of the last pass."""
+        return int(self._head[_CURRENT])
+
+    @current.setter
+    def current(self, epoch: int) -> None:
+        self._head[_CURRENT] = epoch
+
+    @property
+    def is_told(self) -> bool:
+        """Whether anybody has told it."""
+        return bool(self._head[_TOLD])
+
+    def set(self, epoch: int) -> bool:
+        """Say what the next pass is; whether this process has just parted from the one that made the counter.
+
+        It does where it is one of several that train, each with workers of its own (`torch.multiprocessing.spawn`).
+        """
+        parts = self._owner != os.getpid()
+        if parts:
+            self._shared = self._shared.clone() if hasattr(self._shared, "clone") else self._shared.copy()
+            self._owner = os.getpid()
+            self._open()
+        self._head[_EPOCH] = self._head[_CURRENT] = epoch
+        self._head[_TOLD] += 1
+        return parts
+
+    def epoch_of(self, fetcher: Any) -> tuple[int, bool]:
+        """The epoch of a batch that `fetcher`, or None, asks for, and whether its pass is only now known here."""
+        if fetcher is None:
+            return self.current, False
+        known, is_new = self._known.get(fetcher), False
+        if known is None:
+            known, is_new = self._write_down(fetcher), True
+            self._known[fetcher] = known
+        epoch, told_at = known
+        # Told in the middle of a pass, it counts at once.
+        return (epoch if told_at == self._head[_TOLD] else int(self._head[_EPOCH])), is_new
+
+    def _write_down(self, fetcher: Any) -> tuple[int, int]:
+        loader, length, identity, passed = self._identify(fetcher)
+        # Read first, then looked for: workers of the same pass that come at the same time write the same row.
+        block = loader % _BLOCKS
+        serial, told = int(self._counts[block]), int(self._head[_TOLD])
+        rows = self._table[block]
+        alike = (rows[:, _LENGTH] == length) | ((rows[:, _IDENTITY] == identity) & (identity != 0))
+        own: np.ndarray = rows[(rows[:, _LOADER] == loader) & alike]
+        found = own[own[:, _PASS] == passed]
+        if len(found):
+            return int(found[0, _OF]), int(found[0, _TOLD_AT])
+        last = own[own[:, _SERIAL].argmax()] if len(own) else None
+        epoch = int(self._head[_EPOCH]) if last is None or last[_TOLD_AT] != told else int(last[_OF]) + 1
+        rows[serial % _PASSES] = loader, length, identity, passed, serial, epoch, told
+        self._counts[block] = serial + 1
+        return epoch, told
+
+    def _identify(self, fetcher: Any) -> tuple[int, int, int, int]:
+        """A pass's first columns, alike in all of its workers."""
         process, begun = getattr(self._local, "begun", (0, 0))
         begun = begun + 1 if process == os.getpid() else 1
         self._local.begun = os.getpid(), begun
         dataset: Any = getattr(fetcher, "dataset", None)
         info, parent = _worker_info(), parent_process()
-        length = len(dataset) if hasattr(type(dataset), "__len__") else -1
         main = os.getpid() if info is None or parent is None else parent.pid
-        loader = zlib.crc32(f"{main} {type(dataset).__qualname__} {length}".encode()) + 1
+        loader = zlib.crc32(f"{main} {type(dataset).__qualname__}".encode()) + 1
+        # In a forked process a dataset lies where it lay, elsewhere it does not. The method is asked for in workers
+        # alone: in the main process the answer would be settled by it.
+        is_here = main == os.getpid()
+        if not is_here:
+            is_here = (getattr(current_process(), "_start_method", None) or get_start_method()) == "fork"
         if info is None:
-            return loader, random.SystemRandom().getrandbits(62) + 1
-        return loader, zlib.crc32(f"{info.seed - info.id} {begun}".encode()) + 1
+            passed = random.SystemRandom().getrandbits(62) + 1
+        else:
+            passed = zlib.crc32(f"{info.seed - info.id} {begun}".encode()) + 1
+        return loader, length_of(dataset), id(dataset) if is_here else 0, passed
 
-    def _write_down(self, loader: int, passed: int) -> int:
-        # Read first, then looked for: workers of the same pass that come at the same time write the same row.
-        block = loader % _BLOCKS
-        count = int(self._counts[block])
-        rows = self._table[block]
-        own = rows[rows[:, _LOADER] == loader]
-        found = own[own[:, _PASS] == passed]
-        if len(found):
-            return int(found[0, _NUMBER])
-        number = int(own[:, _NUMBER].max()) + 1 if len(own) else 0
-        rows[count % _PASSES] = loader, passed, number
-        self._counts[block] = count + 1
-        return number
+
+def length_of(dataset: Any) -> int:
+    """The number of a dataset's items; -1 where it has none, or does not tell."""
+    try:
+        return len(dataset)
+    except Exception:
+        return -1
 
 
 def _worker_info() -> Any:

@@ -165,9 +165,8 @@ class MixPlan:
         try:
             if int(parts["format"]) != _FORMAT or tuple(parts["methods"].tolist()) != METHODS:
                 raise ValueError(
-                    f"it was written by miamix_cpu {parts.get('version', 'before 0.1.0')}, whose methods are not those "
-                    "of "
-                    f"this one, {__version__}: render it there, or draw another plan"
+                    f"it was written by miamix_cpu {parts.get('version', 'before 0.1.0')}, whose plans are not those "
+                    f"of this one, {__version__}: render it there, or draw another plan"
                 )
             height, width = (int(side) for side in parts["size"])
             merge, lam_from, second_view = (str(rule) for rule in parts["rules"])

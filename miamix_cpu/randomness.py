@@ -41,22 +41,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def batch_key(seed: int, epoch: int, parts: Sequence[bytes]) -> bytes:
+def fingerprint_of(parts: Sequence[bytes]) -> bytes:
+    """What makes up a batch, in one: each part with its length, so that none runs into the next."""
+    return b"".join([b"|%d:%b" % (len(part), part) for part in parts])
+
+
+def batch_key(seed: int, epoch: int, fingerprint: bytes) -> bytes:
     """A 128-bit digest of (seed, epoch, fingerprint): 16 bytes.
 
     Parameters
     ----------
     seed, epoch : int
-    parts : bytes that make up the fingerprint; each is hashed with its length, so that none runs into the next
+    fingerprint : bytes, from `fingerprint_of`
     """
-    hashed = b"%d,%d" % (seed, epoch) + b"".join([b"|%d:%b" % (len(part), part) for part in parts])
-    return hashlib.blake2b(hashed, digest_size=16, person=b"miamix_cpu").digest()
+    return hashlib.blake2b(b"%d,%d" % (seed, epoch) + fingerprint, digest_size=16, person=b"miamix_cpu").digest()
 
 
-def samples_digest(parts: Sequence[bytes]) -> bytes:
-    """A 128-bit digest of a batch's fingerprint alone: 16 bytes, whatever the seed and the epoch."""
-    hashed = b"".join([b"|%d:%b" % (len(part), part) for part in parts])
-    return hashlib.blake2b(hashed, digest_size=16, person=b"samples").digest()
+def samples_digest(fingerprint: bytes) -> bytes:
+    """A 128-bit digest of the fingerprint alone: 16 bytes, whatever the seed and the epoch."""
+    return hashlib.blake2b(fingerprint, digest_size=16, person=b"samples").digest()
 
 
 class _Digest(ISeedSequence):

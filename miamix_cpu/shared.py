@@ -1,8 +1,7 @@
-"""The epoch in memory that a parent shares with its workers, live persistent ones included."""
+"""The epoch of a collator's batches, and those of its batches that came before, in memory that processes share."""
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import Any
 
@@ -10,23 +9,22 @@ import torch
 from torch.utils.data import get_worker_info
 
 from miamix_cpu.once import Once
-from miamix_cpu.passes import Passes, current_fetcher
+from miamix_cpu.passes import EpochCounter, current_fetcher
 
 _BATCHES = 1024  # an epoch's first batches, whose keys are remembered
 _SLOTS = 2 * _BATCHES  # open addressing
 _LEFT_OVER = 3  # batches a worker may still make for a loop that was left early: two are prefetched, one is begun
-_EPOCH, _TOLD = range(2)
 
 #: How the epoch of a batch came to be known, and what to do where the same batch comes twice in it.
-_TOLD_BY_CALL, _TOLD_BY_SAMPLES, _COUNTED = "set_epoch", "the samples", "counted"
+_TOLD, _TRAVELS, _COUNTED = "told", "travels with the samples", "counted"
 _CALL_IT = "call collate.set_epoch(epoch) before each epoch's iter(loader)"
+_HASH_IT = "let what tells its samples apart be hashed, by index_key= or an EpochSampler with an Indexed dataset"
 _REMEDIES = {
     None: f"{_CALL_IT}, or shuffle",
-    _TOLD_BY_CALL: f"{_CALL_IT}, or shuffle",
-    _TOLD_BY_SAMPLES: "its EpochSampler has begun this epoch again, so call its set_epoch(epoch) before iter(loader)",
-    _COUNTED: "its samples are equal, in the same order, so let what tells them apart be hashed, by index_key= or an "
-    "EpochSampler with an Indexed dataset; or torch was seeded alike before each pass over the loader, so that passes "
-    f"can't be counted, then {_CALL_IT}",
+    _TOLD: f"{_CALL_IT}, another one each time. Where samples are equal, in the same order, {_HASH_IT}",
+    _TRAVELS: "its EpochSampler has begun this epoch again, so call its set_epoch(epoch) before iter(loader)",
+    _COUNTED: f"its samples are equal, in the same order, so {_HASH_IT}; or torch was seeded alike before each pass "
+    f"over the loader, so that passes can't be counted, then {_CALL_IT}",
 }
 
 
@@ -34,7 +32,7 @@ class EpochState:
     """The epoch, and what must be known of it across processes, in memory that the parent shares with its workers.
 
     State set in the parent after workers have started does not reach persistent workers; shared memory does, under
-    every start method. Until somebody tells the epoch, it is the number of the pass over the loader.
+    every start method.
 
     Parameters
     ----------
@@ -43,28 +41,25 @@ class EpochState:
     """
 
     def __init__(self, once: Once | None = None) -> None:
-        # Layout: the epoch, whether it was told, the keys of the epoch's first batches.
-        self._shared = torch.zeros(2 + _SLOTS, dtype=torch.int64, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
-        self._passes = Passes()
+        # The keys of the epoch's first batches.
+        self._shared: Any = torch.zeros(_SLOTS, dtype=torch.int64, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
+        self._counter = EpochCounter()
         self._once = once or Once()
-        self._owner = os.getpid()
         self._open()
 
     def _open(self) -> None:
-        values = self._shared.numpy()
-        self._head, self._seen = values[:2], values[2:]
+        self._seen = self._shared.numpy()
         self._fetcher: Any = lambda: None
-        self._known_by: str | None
         self._began_in = self._strays = 0  # the epoch of that fetcher's first batch, and how many it made in others
-        self._stray, self._known_by = False, None
+        self._stray = False
+        self._known_by: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_shared", "_passes", "_once", "_owner")
-        return {name: self.__dict__[name] for name in names}
+        return {name: self.__dict__[name] for name in ("_shared", "_counter", "_once")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # A plain pickle brings a copy of its own; torch would move it when a worker is started, and the arrays below
+        # A plain pickle brings a copy of its own; torch would move it when a worker is started, and the array below
         # would look at freed memory.
         self._shared.share_memory_()
         self._open()
@@ -79,26 +74,26 @@ class EpochState:
     @property
     def epoch(self) -> int:
         """The current epoch."""
-        return int(self._head[_EPOCH])
+        return self._counter.current
 
     @property
     def is_known(self) -> bool:
         """Whether the last batch's epoch was told or counted."""
         return self._known_by is not None
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether a DataLoader asked for the last batch, so that each pass over it is an epoch."""
+        return self._known_by == _COUNTED
+
     def set(self, epoch: int) -> None:
         """Begin `epoch`."""
-        if self._owner != os.getpid():  # one of several processes that train, each with workers of its own
+        before = self.epoch
+        if self._counter.set(epoch):
             self._shared = self._shared.clone().share_memory_()
-            self._owner = os.getpid()
             self._open()
-        self._head[_TOLD] = 1
-        if epoch != self.epoch:
-            self._begin(epoch)
-
-    def _begin(self, epoch: int) -> None:
-        self._head[_EPOCH] = epoch
-        self._seen[:] = 0
+        if epoch != before:
+            self._seen[:] = 0
 
     def begin(self, travelling: int | None = None) -> int:
         """A batch begins here; return its epoch. Warn once where the loop over the loader began in another one.
@@ -111,21 +106,21 @@ class EpochState:
         travelling : int or None
             The epoch that travels with the samples, which nobody else has to tell.
         """
-        self._stray, self._known_by = False, _TOLD_BY_CALL if self._head[_TOLD] else None
+        self._stray = False
         if travelling is not None:
-            self._known_by = _TOLD_BY_SAMPLES
-            if travelling != self.epoch:
-                self._begin(travelling)
+            self._known_by = _TRAVELS
+            self._move_to(travelling)
             return travelling
-        fetcher, epoch = current_fetcher(), self.epoch
-        if self._known_by is None and fetcher is not None:
-            epoch, is_new = self._passes.number(fetcher)
-            self._known_by = _COUNTED
-            if is_new and epoch > self.epoch:
-                self._begin(epoch)
-        if fetcher is not None and fetcher is not self._fetcher():
+        fetcher = current_fetcher()
+        epoch, is_new = self._counter.epoch_of(fetcher)
+        self._known_by = _TOLD if self._counter.is_told else None if fetcher is None else _COUNTED
+        if is_new:
+            self._move_to(epoch)
+        if fetcher is None:
+            return epoch
+        if fetcher is not self._fetcher():
             self._fetcher, self._began_in, self._strays = weakref.ref(fetcher), epoch, 0
-        if fetcher is not None and epoch != self._began_in:
+        if epoch != self._began_in:
             self._stray = True
             self._strays += 1
             if self._strays > (0 if get_worker_info() is None else _LEFT_OVER):
@@ -135,6 +130,11 @@ class EpochState:
                     "workers prefetch at once, so call collate.set_epoch(epoch) before iter(loader)",
                 )
         return epoch
+
+    def _move_to(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            self._counter.current = epoch
+            self._seen[:] = 0
 
     def remember(self, key: bytes) -> None:
         """Warn once where a batch of this epoch had the same key, in whatever process."""
@@ -147,12 +147,9 @@ class EpochState:
                 self._seen[slot] = number
                 return
             if self._seen[slot] == number:
-                self._warn_of_a_repeated_batch()
+                self._once.warn(
+                    "a batch came twice",
+                    f"the same batch came twice in epoch {self.epoch}, so its mix and views repeat: "
+                    f"{_REMEDIES[self._known_by]}",
+                )
                 return
-
-    def _warn_of_a_repeated_batch(self) -> None:
-        self._once.warn(
-            "a batch came twice",
-            f"the same batch came twice in epoch {self.epoch}, so its mix and views repeat: "
-            f"{_REMEDIES[self._known_by]}",
-        )

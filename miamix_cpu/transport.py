@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.multiprocessing import get_sharing_strategy
-from torch.multiprocessing.reductions import reduce_tensor
+from torch.multiprocessing.reductions import reduce_storage, reduce_tensor
 from torch.utils.data import get_worker_info
 
 from miamix_cpu.lending import Address, Lender, lender_of, take
@@ -65,12 +65,18 @@ def _send(tensor: torch.Tensor) -> Any:
         address = None if lender is None else lender.lend(storage.data_ptr())
         if address is not None:
             return _borrowed, (address, storage.nbytes(), _layout_of(tensor))
-        if not 0 < storage.nbytes() < _SMALL or storage.is_shared():
-            return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
-    except OSError:
-        if not storage.nbytes():
-            raise
+        if not storage.nbytes() < _SMALL or storage.is_shared():
+            # Here, and not when the storage itself is pickled, so that what fails is seen.
+            return _handed_over, (*reduce_storage(storage), _layout_of(tensor))  # type: ignore[no-untyped-call]
+    except (OSError, RuntimeError):
+        pass
     return _send_in_message(tensor)
+
+
+def _handed_over(rebuild: Any, parts: Any, layout: _Layout) -> torch.Tensor:
+    dtype, offset, shape, stride, requires_grad = layout
+    tensor = torch.empty(0, dtype=dtype, device="cpu").set_(rebuild(*parts), offset, shape, stride)
+    return tensor.requires_grad_(requires_grad)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
@@ -130,12 +136,15 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
             memory = torch.empty(0, dtype=torch.uint8, device="cpu")
             memory.set_(memory.untyped_storage()._new_shared(size))  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError) as error:
-        raise _explained(error, size) from error
+        explained = _explained(error, size)
+        if explained is None:
+            raise
+        raise explained from error
     return memory.view(dtype).view(shape)
 
 
-def _explained(error: Exception, size: int) -> Exception:
-    """An error that says what could not be had and what to do."""
+def _explained(error: Exception, size: int) -> Exception | None:
+    """An error that says what could not be had and what to do; None where the other says all that is known."""
     what = f"{size / 2**20:.1f} MiB of shared memory for a batch"
     number = getattr(error, "errno", None)
     if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
@@ -149,7 +158,7 @@ def _explained(error: Exception, size: int) -> Exception:
             f"a worker could not get {what}: its memory is limited (RLIMIT_AS, a container's limit) or used up; use "
             "smaller batches, fewer workers or a smaller prefetch_factor"
         )
-    return error
+    return None
 
 
 def channels_first_view(images: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ from miamix_cpu.checks import short
 from miamix_cpu.epochs import IndexedSample
 from miamix_cpu.images import TRANSFORMED, as_array, is_planar, is_tensor
 from miamix_cpu.once import Once, as_integers, share, shared_integers
-from miamix_cpu.passes import Passes, current_fetcher
-from miamix_cpu.randomness import VIEWS, batch_key, index_bytes, stream
+from miamix_cpu.passes import EpochCounter, current_fetcher, length_of
+from miamix_cpu.randomness import VIEWS, batch_key, fingerprint_of, index_bytes, stream
 from miamix_cpu.views import Transform, copied
 
 
@@ -48,10 +50,9 @@ class TwoViews:
         self.seed = int(seed)
         self.key = key
         self._once = Once()
-        self._transform = Transform(transform, self._once)
-        self._shared = shared_integers(3)
-        self._open()
-        self._passes = Passes()
+        self._transform = Transform(transform, self._once, copies_results=True)
+        self._counter = EpochCounter()
+        self._given = shared_integers(1)  # the number of items given in the current epoch
         inner = _augmenting(dataset)
         if inner is not None:
             self._once.warn(
@@ -63,29 +64,23 @@ class TwoViews:
 
     draws_views = True
 
-    def _open(self) -> None:
-        """Look at the epoch, whether it was told, and the number of items given in it, as an array."""
-        share(self._shared)
-        self._state: np.ndarray = as_integers(self._shared)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_state"}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._open()
+        share(self._given)
+
+    def __deepcopy__(self, memo: Any) -> TwoViews:
+        """A copied loader is in the same epoch as the dataset that its owner goes on telling."""
+        copied = copy.copy(self)
+        copied.dataset, copied._transform = copy.deepcopy((self.dataset, self._transform), memo)
+        return copied
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other views from now on; call it before `iter(loader)`. Reaches live workers."""
-        self._state[1] = 1
-        if epoch != self._state[0]:
-            self._begin(epoch)
-
-    def _begin(self, epoch: int) -> None:
-        self._state[0], self._state[2] = epoch, 0
+        self._counter.set(epoch)
+        self._given[0] = 0
 
     def __getitem__(self, index: Any) -> Any:
         sample = self.dataset[index]
@@ -94,27 +89,22 @@ class TwoViews:
         return self._with_views(sample, self._epoch(), index, 0)
 
     def _epoch(self) -> int:
-        """The epoch that was told, or the number of the pass over the loader."""
-        fetcher = None if self._state[1] else current_fetcher()
-        epoch = int(self._state[0])
-        if fetcher is not None:
-            epoch, is_new = self._passes.number(fetcher)
-            if is_new and epoch > int(self._state[0]):
-                self._begin(epoch)
-        self._count(epoch)
-        return epoch
-
-    def _count(self, epoch: int) -> None:
-        """Warn once where the dataset has been gone through more than twice in one epoch."""
-        self._state[2] += 1
-        if hasattr(self.dataset, "__len__") and self._state[2] > 2 * len(self.dataset):
+        """The epoch that was told, counted on by passes over the loader."""
+        epoch, is_new = self._counter.epoch_of(current_fetcher())
+        given = as_integers(self._given)
+        if is_new and epoch != self._counter.current:
+            self._counter.current, given[0] = epoch, 0
+        given[0] += 1
+        length = length_of(self.dataset)
+        if 0 <= 2 * length < given[0]:
             self._once.warn(
                 "views repeat",
-                f"TwoViews has given {int(self._state[2])} items of {len(self.dataset)} in epoch {epoch}, and an "
-                "item has the same views whenever it is asked for in an epoch. If a new epoch has begun, call "
-                "set_epoch(epoch) before iter(loader); if the sampler draws items repeatedly, use "
-                "TwoViews(Indexed(dataset), ...) with an EpochSampler around the sampler",
+                f"TwoViews has given {given[0]} items of {length} in epoch {epoch}, and an item has the same views "
+                "whenever it is asked for in an epoch. If a new epoch has begun, call set_epoch(epoch) before "
+                "iter(loader); if the sampler draws items repeatedly, use TwoViews(Indexed(dataset), ...) with an "
+                "EpochSampler around the sampler",
             )
+        return epoch
 
     def _with_views(self, sample: Any, epoch: int, index: Any, draw: int) -> Any:
         is_dict = isinstance(sample, dict)
@@ -130,7 +120,7 @@ class TwoViews:
             array = as_array(image, name, TRANSFORMED)
             image, planar = array, is_planar(image, array.shape, "auto", name)
         parts = [index_bytes(index, 0), *([b"draw %d" % draw] if draw else [])]
-        rng = stream(batch_key(self.seed, epoch, parts), VIEWS)
+        rng = stream(batch_key(self.seed, epoch, fingerprint_of(parts)), VIEWS)
         views = self._transform.make(
             [image, image], planar, (0, 1), rng, lambda i: f"the {('first', 'second')[i]} view of item {index}"
         )
@@ -153,7 +143,7 @@ def _owned(view: Any, image: Any) -> Any:
 def _augmenting(dataset: Any) -> Any:
     """The dataset, or one that it is made of, which has a transform of its own; None where none has."""
     for _ in range(8):
-        if getattr(dataset, "transform", None) is not None or getattr(dataset, "transforms", None) is not None:
+        if any(map(_is_transform, (getattr(dataset, "transform", None), getattr(dataset, "transforms", None)))):
             return dataset
         inner = getattr(dataset, "dataset", None)
         if inner is None:
@@ -162,3 +152,10 @@ def _augmenting(dataset: Any) -> Any:
             return next((part for part in found if part is not None), None)
         dataset = inner
     return None
+
+
+def _is_transform(value: Any) -> bool:
+    """Whether what a dataset has by this name changes its images: no method, nor torchvision's shell of one."""
+    if hasattr(value, "target_transform"):
+        value = getattr(value, "transform", None)
+    return value is not None and not isinstance(value, MethodType) and value not in ([], ())

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.checks import short
+from miamix_cpu.checks import callers_level, short
 from miamix_cpu.generators import Found, find_generators, reseeded
 from miamix_cpu.images import is_pil, is_tensor
 from miamix_cpu.once import Once
@@ -50,8 +50,8 @@ class Transform:
     """A transform that draws from a stream of ours, whatever it draws from by itself.
 
     The caller's object is used as it is at that moment, never copied, and its generators are as they were afterwards:
-    he may share it with his validation set, or change it between epochs. Albumentations' transforms are lent ours. Any
-    other callable, and code of the caller's inside of a Compose, runs with the process's generators seeded, and with
+    they may share it with a validation set, or change it between epochs. Albumentations' transforms are lent ours. Any
+    other callable, and the caller's code inside a Compose, runs with the process's generators seeded, and with
     those that it owns (`generators.py`). Only one thread of a process makes views at a time.
 
     What is not Albumentations' own code may write to the image that it is given, so it is given a copy.
@@ -61,6 +61,9 @@ class Transform:
     transform : callable
     once : Once, optional
         By which it warns.
+    copies_results : bool
+        Code of the caller's may return memory that it uses again: have all that it returns copied, not only once that
+        has been found out.
 
     Raises
     ------
@@ -70,7 +73,9 @@ class Transform:
         Where it is of an Albumentations before 2.0.
     """
 
-    def __init__(self, transform: Callable[..., Any], once: Once | None = None) -> None:
+    def __init__(
+        self, transform: Callable[..., Any], once: Once | None = None, *, copies_results: bool = False
+    ) -> None:
         if not callable(transform):
             raise TypeError(f"transform must be callable, got {short(transform)}")
         self.transform = transform
@@ -85,10 +90,12 @@ class Transform:
             warnings.warn(
                 f"the transform's own seed={transform.seed!r} is not used: "  # type: ignore[attr-defined]
                 "views are drawn from the batch's key (MiAMixCollator's seed)",
-                stacklevel=4,
+                stacklevel=callers_level(),
             )
         self._once = once or Once(shared=False)
-        self._reuses_memory = self._looked_through = False
+        self._copies_results = copies_results
+        self._looked_through = False
+        self._passed_through: int | None = 0  # views in a row that were what was given; None: not looked at any more
 
     def make(
         self,
@@ -97,6 +104,7 @@ class Transform:
         indices: Sequence[int],
         rng: np.random.Generator,
         names: Callable[[int], str],
+        beside: Sequence[Any] = (),
     ) -> list[Any]:
         """One view of each of `images[i]`, i in `indices`, drawn in that order; no image is changed.
 
@@ -108,6 +116,7 @@ class Transform:
         rng : numpy.random.Generator
         names : int -> str
             How messages call view i, e.g. "the first view of sample 3".
+        beside : views that were made before and are still wanted
 
         Raises
         ------
@@ -115,22 +124,22 @@ class Transform:
             The transform's own, with a note that names the view.
         TypeError
             Where the transform returns nothing.
+        ReusesMemory
+            Where a view was written over, or one of `beside`. Make all of them again: from now on results are copied.
         """
-        if planar and self.takes_arrays:
+        if planar:
             images = [image if image.ndim == 2 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
         with views_lock():
             nodes = _albumentations_nodes(self.transform) if self.takes_arrays else []
             foreign = [node for node in nodes if not _is_own(node)] if nodes else [self.transform]
-            if not foreign:
-                with lent(nodes, rng):
+            with lent(nodes, rng):
+                if not foreign:
                     return [self._view(images[i], i, names) for i in indices]
-            state = rng.bit_generator.state
-            views = self._make_foreign(foreign, nodes, images, indices, rng, names)
-            if not self._reuses_memory and _overlap(views):
-                self._reuses_memory = True
-                rng.bit_generator.state = state
                 views = self._make_foreign(foreign, nodes, images, indices, rng, names)
-            return views
+        if not self._copies_results and _overlap([*beside, *views]):
+            self._copies_results = True
+            raise ReusesMemory
+        return views
 
     def _make_foreign(
         self,
@@ -142,21 +151,20 @@ class Transform:
         names: Callable[[int], str],
     ) -> list[Any]:
         """`make` by code that may write to what it is given, and draw from anywhere."""
-        with lent(nodes, rng):
-            ignored = [node for node in nodes if _is_own(node)]
-            ignored += [part for node in nodes for part in (node.random_generator, node.py_random)]
-            found = find_generators(foreign, ignored)
-            views, passed_through = [], True
-            with seeded_globals(rng), reseeded(found, rng):
-                for i in indices:
-                    given = self._copy(images[i], i, names)  # dropped at once where the view is another array
-                    views.append(self._view(given, i, names))
-                    passed_through = passed_through and views[-1] is given
-            if not self._looked_through:
-                self._looked_through = True
-                self._check_generators(found, find_generators(foreign, ignored))
-        if passed_through and len(views) >= _MANY:
-            self._check_passed_through(views, [images[i] for i in indices])
+        ignored = [node for node in nodes if _is_own(node)]
+        ignored += [part for node in nodes for part in (node.random_generator, node.py_random)]
+        found = find_generators(foreign, ignored)
+        views = []
+        with seeded_globals(rng), reseeded(found, rng):
+            for i in indices:
+                given = self._copy(images[i], i, names)  # dropped at once where the view is another array
+                view = self._view(given, i, names)
+                if self._passed_through is not None:
+                    self._look_at(view, given, images[i])
+                views.append(copied(view) if self._copies_results and view is not given else view)
+        if not self._looked_through:
+            self._looked_through = True
+            self._check_generators(found, find_generators(foreign, ignored))
         return views
 
     def _check_generators(self, before: Found, after: Found) -> None:
@@ -176,14 +184,19 @@ class Transform:
                 "first views of each process are not determined by the seed: make it in __init__",
             )
 
-    def _check_passed_through(self, views: list[Any], images: list[Any]) -> None:
-        """Warn where all views are what was given, unchanged."""
-        if all(map(_are_equal, views, images)):
+    def _look_at(self, view: Any, given: Any, image: Any) -> None:
+        """Warn where the first views, `_MANY` of them, are what was given, unchanged."""
+        if view is not given or not _are_equal(view, image):
+            self._passed_through = None
+            return
+        self._passed_through = (self._passed_through or 0) + 1
+        if self._passed_through == _MANY:
+            self._passed_through = None
             self._once.warn(
                 "passed through",
-                f"the transform returned what it was given, unchanged, for all {len(views)} views of a batch, of type "
-                f"{type(views[0]).__name__}: torchvision's v2 transforms pass arrays through, so begin with "
-                "v2.ToImage() or let the dataset give PIL images or tensors",
+                f"the transform returned what it was given, unchanged, for the first {_MANY} views, of type "
+                f"{type(view).__name__}: torchvision's v2 transforms pass arrays through, so begin with v2.ToImage() "
+                "or let the dataset give PIL images or tensors",
             )
 
     def _copy(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
@@ -205,17 +218,36 @@ class Transform:
             view = view.get("image")
         if view is None:
             raise TypeError(f"the transform returned nothing for {names(i)}")
-        return copied(view) if self._reuses_memory else view
+        return view
 
 
-_MANY = 16  # views that a transform which leaves half of all images alone never returns unchanged
+class ReusesMemory(Exception):  # no error: whoever asked for the views asks again
+    """A transform returns memory that it writes to again, so a view was lost."""
+
+
+_MANY = 16  # views of which a transform that leaves half of all images alone hardly ever changes none
 
 
 def copied(image: Any) -> Any:
     """A copy in memory of its own, to which anybody may write; what is no image is handed on as it is."""
-    if isinstance(image, np.ndarray) or is_pil(image):
+    if is_pil(image):
+        return _copied_picture(image)
+    if isinstance(image, np.ndarray):
         return image.copy()
     return image.clone() if is_tensor(image) else image
+
+
+def _copied_picture(picture: Any) -> Any:
+    """A copy of a PIL image that has its attributes too, `filename` and the caller's own, but not those of its file."""
+    new = picture.copy()
+    for name, value in vars(picture).items():
+        if name not in vars(new) and not name.startswith("_") and name not in _OF_A_FILE:
+            setattr(new, name, value)
+    new.format = picture.format
+    return new
+
+
+_OF_A_FILE = frozenset(("fp", "tile", "decoderconfig", "decodermaxblock", "map"))
 
 
 def _owner(view: Any) -> int:

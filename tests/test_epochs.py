@@ -15,7 +15,7 @@ from torch.utils.data._utils.fetch import _MapDatasetFetcher
 
 from miamix_cpu import EpochIndex, EpochSampler, Indexed, MiAMixCollator, MiAMixConfig, MixSchedule, TwoViews
 from miamix_cpu.epochs import IndexedSample
-from miamix_cpu.passes import Passes
+from miamix_cpu.passes import EpochCounter
 from miamix_cpu.shared import EpochState
 from tests.transforms import Numbers
 
@@ -279,8 +279,9 @@ def test_samplers_of_batches_go_outside():
     words = r"needs a sampler of single indices, got {}, .* BatchSampler\(EpochSampler\(sampler\)"
     with pytest.raises(TypeError, match=words.format("BatchSampler")):
         EpochSampler(BatchSampler(range(8), 4, False))
-    with pytest.raises(TypeError, match=words.format("list")):
-        list(EpochSampler([[1, 2], [3, 4]]))
+    for batches in ([[1, 2], [3, 4]], [np.arange(2)], [torch.arange(2)]):
+        with pytest.raises(TypeError, match=words.format("list")):
+            list(EpochSampler(batches))
 
 
 # Epochs that nobody tells ------------------------------------------------------------------------------------------------
@@ -329,7 +330,7 @@ def test_what_is_told_counts_from_then_on():
     collate, loader = scheduled(0, False, start=1)
     assert mixed_shares(loader, 2) == [0, 1]
     collate.set_epoch(0)
-    assert mixed_shares(loader, 2) == [0, 0]
+    assert mixed_shares(loader, 2) == [0, 1]
 
 
 def test_an_epoch_that_a_sampler_begins_again_is_warned_of():
@@ -346,11 +347,11 @@ def test_an_epoch_that_a_sampler_begins_again_is_warned_of():
 
 def test_workers_that_are_threads_are_of_one_pass():
     """As MONAI's ThreadDataLoader has them: torch's worker loop, in several threads of the process."""
-    passes, info = Passes(), SimpleNamespace(seed=0, id=0)
+    counter, info = EpochCounter(), SimpleNamespace(seed=0, id=0)
 
     def work(number, seed):
         info.seed, info.id = seed + number, number
-        return passes.number(_MapDatasetFetcher(range(3), True, list, False))
+        return counter.epoch_of(_MapDatasetFetcher(range(3), True, list, False))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("miamix_cpu.passes._worker_info", lambda: info)
@@ -383,10 +384,75 @@ def test_views_of_a_dataset_differ_by_pass_too():
 
 
 def test_more_passes_than_are_remembered():
-    passes = Passes()
+    counter = EpochCounter()
     fetchers = [_MapDatasetFetcher(range(3), True, list, False) for _ in range(200)]
-    assert [passes.number(fetcher)[0] for fetcher in fetchers] == [*range(200)]
-    assert passes.number(fetchers[7]) == (7, False)
+    assert [counter.epoch_of(fetcher) for fetcher in fetchers] == [(epoch, True) for epoch in range(200)]
+    assert counter.epoch_of(fetchers[7]) == (7, False)
+
+
+def test_passes_are_counted_on_from_what_was_told():
+    """Who resumes in epoch 5 tells it once, as with EpochSampler."""
+    collate, loader = scheduled(0, False, off=7)
+    collate.set_epoch(5)
+    assert mixed_shares(loader, 4) == [1, 1, 0, 0]
+    assert collate.epoch == 8
+    collate.set_epoch(6)
+    assert mixed_shares(loader, 2) == [1, 0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataset_that_grows_is_the_same(workers):
+    collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0, schedule=MixSchedule(start=2))
+    samples, found = [(np.full((4, 4, 3), i, np.uint8), i % 10) for i in range(8)], []
+    loader = DataLoader(samples, 4, num_workers=workers, collate_fn=collate)
+    for _ in range(4):
+        found += mixed_shares(loader, 1)
+        samples += [(image + np.uint8(40), label) for image, label in samples[-4:]]
+    assert found == [0, 0, 1, 1]
+
+
+class NoLength(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter([(np.full((4, 4, 3), i, np.uint8), i) for i in range(8)])
+
+    def __len__(self):
+        raise TypeError("doesn't have valid length")
+
+
+def test_a_dataset_that_does_not_tell_its_length():
+    collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0, schedule=MixSchedule(start=1))
+    assert mixed_shares(DataLoader(NoLength(), 4, collate_fn=collate), 2) == [0, 1]
+
+
+def test_replay_leaves_the_epoch_alone():
+    collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0, schedule=MixSchedule(start=1), return_batch=True)
+    samples = [Indexed(Numbers(4))[EpochIndex(1, i)] for i in range(4)]
+    plan = collate(samples).plan
+    collate.set_epoch(3)
+    collate.replay(samples, plan)
+    assert collate.epoch == 3
+    plain = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0, schedule=MixSchedule(start=1), return_batch=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            plain.replay(samples, plan)
+
+
+def test_evaluating_again_and_again_warns_of_nothing():
+    evaluate = MiAMixCollator(10, seed=0).plain(CROP)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            evaluate([Numbers(4)[i] for i in range(4)])
+            list(DataLoader(Numbers(8), 4, collate_fn=evaluate))
+
+
+def test_a_deep_copy_of_two_views_is_in_the_same_epoch():
+    dataset = TwoViews(Numbers(4), CROP)
+    copied = copy.deepcopy(dataset)
+    dataset.set_epoch(3)
+    np.testing.assert_array_equal(copied[0][0][0], dataset[0][0][0])
+    assert copied.dataset is not dataset.dataset
 
 
 def test_a_schedule_that_cannot_be_counted_is_warned_of_once():

@@ -450,6 +450,49 @@ except RuntimeError as error:
 """
 
 
+FAILS_LATER = """
+import os, resource, sys
+import numpy as np, torch
+from torch.utils.data import DataLoader
+from miamix_cpu import MiAMixCollator, MiAMixConfig
+def extras(values):
+    soft = 8 + len(os.listdir("/proc/self/fd"))
+    if soft > 60:
+        return torch.zeros(300_000)
+    held.extend(os.open("/dev/null", os.O_RDONLY) for _ in range(400))
+    return torch.zeros(300_000)
+held = []
+resource.setrlimit(resource.RLIMIT_NOFILE, (460, 460))
+collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0, collate_extras=extras)
+samples = [(np.full((8, 8, 3), i, np.uint8), i % 10, 0) for i in range(16)]
+try:
+    print(sum(1 for _ in DataLoader(samples, 4, num_workers=1, collate_fn=collate, timeout=20)))
+except Exception as error:
+    print(type(error).__name__, " ".join(str(error).split())[:100])
+"""
+
+
+def test_what_cannot_be_handed_over_is_sent_by_its_bytes(monkeypatch, worker):
+    """Where files run out between the making of a batch and its sending, in another thread."""
+    tensor = torch.arange(1 << 17)
+    transport.send_from_here()
+
+    def none(*arguments):
+        raise RuntimeError("unable to open shared memory object: Too many open files (24)")
+
+    monkeypatch.setattr(transport, "reduce_storage", none)
+    assert torch.equal(sent(tensor), tensor)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is lent where processes have files in /proc")
+def test_a_worker_whose_files_run_out_later_does_not_keep_its_parent_waiting():
+    result = subprocess.run(
+        [sys.executable, "-c", FAILS_LATER], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1]
+    )
+    assert "timed out" not in result.stdout, result.stdout
+    assert result.stdout == "4\n" or "Too many open files" in result.stdout, (result.stdout, result.stderr)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is lent where processes have files in /proc")
 def test_batches_that_are_kept_with_few_files_do_not_wait_for_ever():
     result = subprocess.run(

@@ -361,7 +361,7 @@ def test_weights_that_kept_their_defaults():
 
 @pytest.mark.parametrize(("name", "guess"), [("cutmx", True), ("agmx", True), ("resizemix", False), ("puzzle", False)])
 def test_no_name_is_suggested_that_is_not_near(name, guess):
-    with pytest.raises(ValueError, match=r"Methods are mixup, cutmix") as caught:
+    with pytest.raises(ValueError, match=r"The methods are mixup, cutmix") as caught:
         MiAMixConfig.plain(name)
     assert ("did you mean" in str(caught.value)) == guess
 

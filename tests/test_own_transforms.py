@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import logging
 import random
 import subprocess
 import sys
@@ -18,9 +19,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch.utils.data import DataLoader
 
-from miamix_cpu import MiAMixBatch, MiAMixCollator, MiAMixConfig, TwoViews
+from miamix_cpu import MiAMixBatch, MiAMixCollator, MiAMixConfig, MixSchedule, TwoViews
 from miamix_cpu.generators import find_generators, reseeded
 from miamix_cpu.views import Transform
+from tests import transforms
 from tests.transforms import Numbers
 
 PLAIN = MiAMixConfig.plain("mixup")
@@ -158,13 +160,63 @@ class Reuses:
         return self.memory
 
 
-@pytest.mark.parametrize("kind", ["array", "tensor"])
-def test_a_transform_that_uses_its_results_memory_again(kind):
-    images = [image for image, _ in grey(12)]
-    transform = Transform(Reuses(kind))
-    first, again = (transform.make(images, False, range(12), np.random.default_rng(3), str) for _ in range(2))
-    assert len({int(np.asarray(view).flat[0]) for view in first}) > 8
-    np.testing.assert_array_equal(np.array(first), np.array(again))  # also in the batch in which it was found out
+class Ring(Reuses):
+    """Several results, one after the other."""
+
+    def __init__(self, size):
+        self.ring = itertools.cycle([np.zeros((8, 8, 3), np.uint8) for _ in range(size)])
+
+    def __call__(self, image):
+        memory = next(self.ring)
+        memory[:] = image[0, 0, 0]
+        return memory
+
+
+@pytest.mark.parametrize("transform", [lambda: Reuses("array"), lambda: Reuses("tensor")], ids=["array", "tensor"])
+def test_a_transform_that_uses_its_results_memory_again(transform):
+    samples = [(image, i) for i, (image, _) in enumerate(grey(10))]
+    schedule = MixSchedule(probability=0.0)
+    collate = MiAMixCollator(10, PLAIN, transform=transform(), seed=0, dtype="uint8", schedule=schedule)
+    first = collate(samples)[0]
+    assert len(first[:, 0, 0, 0].unique()) > 6
+    again = MiAMixCollator(10, PLAIN, transform=transform(), seed=0, dtype="uint8", schedule=schedule)
+    again(grey(10, 7))  # here it is found out, there it was in the batch itself
+    np.testing.assert_array_equal(first, again(samples)[0])
+
+
+@pytest.mark.filterwarnings("ignore:Ring holds ring, of type cycle")
+@pytest.mark.parametrize(("n", "size"), [(1, 1), (4, 4), (4, 3), (6, 1)])
+def test_second_views_are_not_written_over_first_ones(n, size):
+    """Each view is its own sample's grey."""
+    samples = [(np.full((8, 8, 3), 10 + i, np.uint8), i) for i in range(n)]
+    config = MiAMixConfig.plain("mixup", second_view="independent", p_self=0.0 if n > 1 else 1.0)
+    collate = MiAMixCollator(10, config, transform=Ring(size), seed=0, return_batch=True, dtype="float32")
+    batch = collate(samples)
+    grey_of = torch.arange(10, 10 + n) / 255
+    expected = batch.lam * grey_of + (1 - batch.lam) * grey_of[batch.partner]
+    torch.testing.assert_close(batch.images[:, 0, 0, 0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Ring holds ring, of type cycle")
+def test_two_views_own_their_memory_whatever_the_transform_returns():
+    dataset = TwoViews([(np.full((8, 8, 3), i, np.uint8), i) for i in range(6)], Ring(2))
+    items = [dataset[i] for i in range(6)]
+    assert [(int(one[0, 0, 0]), int(two[0, 0, 0])) for (one, two), _ in items] == [(i, i) for i in range(6)]
+
+
+def test_a_picture_keeps_its_attributes(tmp_path):
+    picture = Image.new("RGB", (8, 8))
+    picture.save(tmp_path / "a.png")
+    opened = Image.open(tmp_path / "a.png")
+    opened.patient = 7
+    seen = []
+
+    def looks(image):
+        seen.append((image.filename, image.format, image.patient))
+        return image.rotate(90)
+
+    TwoViews([(opened, 0)], looks)[0]
+    assert seen == [(str(tmp_path / "a.png"), "PNG", 7)] * 2
 
 
 # J. Transforms that pass through what they do not know -------------------------------------------------------------------
@@ -172,13 +224,23 @@ def test_a_transform_that_uses_its_results_memory_again(kind):
 
 def test_what_passes_through_is_warned_of_once():
     collate = MiAMixCollator(10, PLAIN, transform=lambda image: image, seed=0)
-    with pytest.warns(UserWarning, match=r"unchanged, for all 16 views of a batch, of type ndarray: torchvision's v2"):
+    with pytest.warns(UserWarning, match=r"unchanged, for the first 16 views, of type ndarray: torchvision's v2"):
         collate(grey(16))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         collate(grey(16, 50))
         MiAMixCollator(10, PLAIN, transform=darken, seed=0)(grey(16))  # the same object, but changed
         MiAMixCollator(10, PLAIN, transform=lambda image: image, seed=0)(grey(4))  # flips with p=0.5 may do that
+        seldom = iter([*[False] * 5, True, *[False] * 100])
+        erase = MiAMixCollator(10, PLAIN, transform=lambda image: image + 1 if next(seldom) else image, seed=0)
+        for value in (1, 2, 3):
+            erase(grey(16, value))
+
+
+def test_two_views_that_pass_through_are_warned_of():
+    dataset = TwoViews(grey(16), lambda image: image)
+    with pytest.warns(UserWarning, match="unchanged, for the first 16 views"):
+        assert len([dataset[i] for i in range(16)]) == 16
 
 
 class Augments(Numbers):
@@ -193,6 +255,25 @@ def test_a_dataset_that_still_augments_is_warned_of(wrapped):
     with pytest.warns(UserWarning, match=r"Augments still has a transform .* give it to TwoViews"):
         TwoViews(wrapped(Augments(4)), darken)
     TwoViews(wrapped(Numbers(4)), darken)
+
+
+class HasAMethod(Numbers):
+    def transform(self, image):
+        return image
+
+
+class OnlyItsTargets(Numbers):
+    """As torchvision's datasets are, given a target_transform alone."""
+
+    transform = None
+    transforms = SimpleNamespace(transform=None, target_transform=int)
+
+
+@pytest.mark.parametrize("dataset", [HasAMethod(4), OnlyItsTargets(4)])
+def test_a_dataset_that_does_not_augment_is_left_alone(dataset):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TwoViews(dataset, darken)
 
 
 # B. The caller's object is what counts, at every moment -----------------------------------------------------------------
@@ -383,7 +464,31 @@ def calls_a_compose(image):
     return COMPOSE(image=image)["image"]
 
 
+class Settings:
+    rng = np.random.default_rng(0)
+
+
+def of_a_class(image):
+    return flip(image, Settings.rng.random())
+
+
+def of_another_module(image):
+    return flip(image, transforms.GENERATOR.random())
+
+
+class Mangled:
+    __slots__ = ("__rng",)
+
+    def __init__(self):
+        self.__rng = np.random.default_rng(0)
+
+    def __call__(self, image):
+        return flip(image, self.__rng.random())
+
+
 OWNERS = {
+    "class that a function names": lambda: of_a_class, "module that a function names": lambda: of_another_module,
+    "private slot": Mangled,
     "numpy": OwnsNumPy, "state": OwnsState, "python": OwnsPython, "torch": OwnsTorch, "class": OwnsForAll,
     "slots": Slots, "seed": TakesASeed, "compose": lambda: A.Compose([A.VerticalFlip(), InACompose()]),
     "closure": by_a_closure, "module": lambda: of_the_module, "function of a compose": lambda: calls_a_compose,
@@ -472,6 +577,7 @@ ONCE = """
 from torch.utils.data import DataLoader
 from miamix_cpu import MiAMixCollator, MiAMixConfig
 from tests.test_own_transforms import DrawsFromTheSystem
+from tests import transforms
 from tests.transforms import Numbers
 collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), transform=DrawsFromTheSystem(), seed=0)
 for _ in range(2):
@@ -494,7 +600,75 @@ def test_large_containers_and_data_are_not_looked_through():
     found = find_generators([holder])
     assert found.generators == [holder.rng]
     assert not found.unreachable
-    assert len(found.seen) < 10
+
+
+def chain(length):
+    """Objects that hold one another, a generator at their end."""
+    value = np.random.default_rng(0)
+    for _ in range(length):
+        value = TakesInner(value)
+    return value
+
+
+class TakesInner:
+    def __init__(self, inner):
+        self.inner = inner
+
+
+class Named:
+    """Names that mean nothing: a counter, and a wrapper of a generator that is known already."""
+
+    def __init__(self):
+        self.numbers = itertools.count()
+        self.source = np.random.default_rng(0)
+        self.rng = SimpleNamespace(source=self.source)
+        self.generator = SimpleNamespace(rng=self.rng)
+        self.rng.generator = self.generator
+
+
+class WithANetwork:
+    def __init__(self):
+        self.net = torch.nn.Sequential(*[torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())] * 400)
+        self.rng = np.random.default_rng(0)
+
+
+def test_what_is_looked_through(monkeypatch):
+    assert len(find_generators([chain(2500)]).generators) == 1  # no recursion
+    for value in (Named(), WithANetwork()):
+        found = find_generators([value])
+        assert len(found.generators) == 1
+        assert not found.unreachable
+    monkeypatch.setattr("miamix_cpu.generators._MOST", 100)
+    assert find_generators([chain(900)]).unreachable == [
+        ("the transform", "more than 100 objects, perhaps a generator among them")
+    ]
+
+
+def logs(image):
+    LOG.debug("seen")
+    return image
+
+
+LOG = logging.getLogger(__name__)
+
+
+def test_pythons_own_objects_are_not_looked_through(monkeypatch):
+    """A logger knows all loggers, a thousand objects."""
+    for number in range(300):
+        logging.getLogger(f"miamix_cpu.test.{number}")
+    monkeypatch.setattr("miamix_cpu.generators._MOST", 20)
+    assert not find_generators([logs]).unreachable
+
+
+def test_a_generator_that_a_class_is_given_later():
+    class Late:
+        rng = None
+
+    assert not find_generators([Late()]).generators
+    Late.rng = np.random.default_rng(0)
+    assert find_generators([Late()]).generators == [Late.rng]
+    Late.rng = np.random.default_rng(1)
+    assert find_generators([Late()]).generators == [Late.rng]
 
 
 def test_states_are_restored_where_the_transform_fails():

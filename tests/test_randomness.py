@@ -6,12 +6,12 @@ import pytest
 import torch
 from scipy import stats
 
-from miamix_cpu.randomness import PLAN, VIEWS, batch_key, index_bytes, seeded_globals, stream
+from miamix_cpu.randomness import PLAN, VIEWS, batch_key, fingerprint_of, index_bytes, seeded_globals, stream
 
 
 def test_keys_depend_on_everything():
     keys = [
-        batch_key(*arguments)
+        batch_key(*arguments[:2], fingerprint_of(arguments[2]))
         for arguments in [
             (0, 0, [b"ab", b"c"]), (1, 0, [b"ab", b"c"]), (0, 1, [b"ab", b"c"]), (0, 0, [b"a", b"bc"]),
             (0, 0, [b"abc"]), (0, 0, []), (0, 0, [b""]), (-1, 0, []), (2**80, 0, []), (0, 10, []), (1, 0, []), (10, 0, []),
@@ -19,11 +19,11 @@ def test_keys_depend_on_everything():
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
     assert {len(key) for key in keys} == {16}
-    assert batch_key(0, 0, [b"ab", b"c"]) == keys[0]
+    assert batch_key(0, 0, fingerprint_of([b"ab", b"c"])) == keys[0]
 
 
 def test_streams_are_independent_and_uniform():
-    keys = [batch_key(0, 0, [b"%d" % i]) for i in range(20_000)]
+    keys = [batch_key(0, 0, fingerprint_of([b"%d" % i])) for i in range(20_000)]
     firsts = np.array([[stream(key, which).random() for which in (PLAN, VIEWS)] for key in keys])
     for column in firsts.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4

@@ -5,6 +5,8 @@ import random
 import numpy as np
 import torch
 
+GENERATOR = np.random.default_rng(0)  # that a transform elsewhere may name
+
 
 def draws_from_everything(image):
     """Adds what the three global generators say: three numbers a view."""
