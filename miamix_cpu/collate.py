@@ -213,6 +213,12 @@ class MiAMixCollator(KeyedMixer):
         parts = read_samples(samples, self.keys, self.index_key)
         epoch = self._state.begin(parts.epoch) if replayed is None else self._state.epoch
         varies = self.schedule is not None and self.schedule.varies
+        if varies and replayed is None and self._state.is_endless(len(parts.images)):
+            self._once.warn(
+                "an endless pass",
+                f"{self.schedule} depends on the epoch, but one pass over the loader goes on and on (an endless "
+                "sampler, timm's MultiEpochsDataLoader), so epochs can't be counted: call collate.set_epoch(epoch)",
+            )
         if varies and replayed is None and not self._state.is_known:
             self._once.warn(
                 "a schedule that nobody drives",

@@ -115,7 +115,15 @@ class EpochIndex:
         """The same."""
         raise TypeError(_INDEXED_OUTSIDE.format(self))
 
-    __gt__ = __le__ = __ge__ = __add__ = __sub__ = __mod__ = __lt__
+    __gt__ = __le__ = __ge__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __lt__
+    __floordiv__ = __rfloordiv__ = __truediv__ = __mod__ = __rmod__ = __lt__
+    __int__ = __hash__ = __index__
+
+    def __format__(self, specification: str) -> str:
+        """As text, but not as a number."""
+        if specification:
+            raise TypeError(_INDEXED_OUTSIDE.format(self))
+        return repr(self)
 
 
 class EpochSampler:

@@ -26,10 +26,14 @@ _MOST = 3000  # objects that are looked at
 
 #: Values that hold no generator.
 _PLAIN = frozenset((
-    type(None), bool, int, float, complex, str, bytes, bytearray, np.ndarray, types.BuiltinFunctionType, range, slice,
-    property, types.GetSetDescriptorType, types.MemberDescriptorType,
+    type(None), bool, int, float, complex, str, bytes, bytearray, np.ndarray, range, slice, property,
+    types.GetSetDescriptorType, types.MemberDescriptorType,
 ))  # fmt: skip
 _CONTAINERS = (list, tuple, set, frozenset, deque)
+_MAPPINGS = (dict, types.MappingProxyType)
+#: What draws, or says what comes next, in a way that cannot be seeded.
+_UNSEEDABLE = (random.SystemRandom, types.GeneratorType, itertools.cycle)
+_DRAWS = ("random", "rand", "randint", "integers", "uniform", "normal", "choice", "sample")
 #: What attributes that hold a generator are commonly called.
 _NAMES = frozenset(("rng", "_rng", "generator", "_generator", "random_state", "_random_state", "random_generator"))
 
@@ -68,16 +72,19 @@ def find_generators(transforms: Iterable[Any], ignored: Iterable[Any] = ()) -> F
 
 def _generators_in(values: Iterable[Any], found: Found | None, seen: set[int]) -> list[Any]:
     """The generators that are reached from values; what else is to be known of them goes into `found`."""
-    generators, waiting, most = [], list(values), len(seen) + _MOST
+    generators, waiting, most = [], deque(values), len(seen) + _MOST
     while waiting and len(seen) <= most:
-        value = waiting.pop()
+        value = waiting.popleft()  # what lies nearest comes first
         if type(value) in _PLAIN or id(value) in seen:
             continue
         seen.add(id(value))
-        if _is_generator(value):
-            generators.append(value)
-        else:
-            waiting += [part for part in _parts_of(value, found) if type(part) not in _PLAIN]
+        try:
+            if _is_generator(value):
+                generators.append(value)
+            else:
+                waiting += [part for part in _parts_of(value, found) if type(part) not in _PLAIN]
+        except Exception:  # an object that can't be looked at, a dead weak reference, say
+            continue
     if waiting and found is not None:
         found.unreachable.append(("the transform", f"more than {_MOST} objects, perhaps a generator among them"))
     return generators
@@ -100,12 +107,18 @@ def reseeded(found: Found, rng: np.random.Generator) -> Iterator[None]:
 
 def _parts_of(value: Any, found: Found | None) -> Iterable[Any]:
     """What a value holds or refers to, in which generators may be."""
-    if isinstance(value, (*_CONTAINERS, dict)):
+    if isinstance(value, (*_CONTAINERS, *_MAPPINGS)):
         if len(value) > _LARGEST:
             return ()
-        return list(value.values() if isinstance(value, dict) else value)
+        return list(value.values() if isinstance(value, _MAPPINGS) else value)
     if isinstance(value, types.FunctionType):
-        return _referred_to(value)
+        parts = _referred_to(value)
+        if found is not None:
+            odd = [part for part in parts if isinstance(part, _UNSEEDABLE)]
+            found.unreachable += [(value.__qualname__, f"a {type(part).__qualname__}") for part in odd]
+        return parts
+    if isinstance(value, types.BuiltinFunctionType):  # perhaps a generator's method
+        return (value.__self__,) if _is_generator(value.__self__) else ()
     if isinstance(value, types.MethodType):
         return value.__self__, value.__func__
     if isinstance(value, partial):
@@ -179,7 +192,7 @@ def _referred_to(function: types.FunctionType) -> list[Any]:
     """What a function of the caller's closes over, has as defaults, and names among its module's globals."""
     if _is_installed(function.__module__ or ""):
         return []
-    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()]
     for cell in function.__closure__ or ():
         try:
             values.append(cell.cell_contents)
@@ -218,9 +231,12 @@ def _is_generator(value: Any) -> bool:
 
 def _looks_random(name: str, value: Any) -> bool:
     """Whether an attribute draws, or says what comes next, in a way that cannot be seeded."""
-    if isinstance(value, (random.SystemRandom, types.GeneratorType, itertools.cycle)):
-        return True
-    if name not in _NAMES or callable(value) or _is_generator(value):
+    try:
+        if isinstance(value, _UNSEEDABLE):
+            return True
+    except ReferenceError:  # of a weak reference that is dead
+        return False
+    if name not in _NAMES or _is_generator(value) or not any(callable(getattr(value, draw, None)) for draw in _DRAWS):
         return False
     kind: Any = type(value)
     return not _takes_seed(kind) and not _generators_in([value], None, set())

@@ -71,10 +71,10 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
     elif is_pil(image):
         modes = _PIL_MODES if purpose == MIXED else _RAW_PIL_MODES
         if image.mode not in modes and purpose != HASHED:
-            raise TypeError(
-                f"{what} is a PIL image of mode {image.mode!r}, allowed are {', '.join(modes)}: "
-                'call .convert("RGB") in the dataset'
-            )
+            remedy = 'call .convert("RGB") in the dataset'
+            if image.mode.startswith("I"):  # which would clip to 255
+                remedy = "give np.asarray(image).astype(np.float32) / 65535"
+            raise TypeError(f"{what} is a PIL image of mode {image.mode!r}, allowed are {', '.join(modes)}: {remedy}")
         try:
             array = np.asarray(image)
         except Exception as error:  # PIL reads a file when its values are asked for

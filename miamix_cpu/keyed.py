@@ -268,7 +268,9 @@ class KeyedMixer:
         # Albumentations says itself what its results are, and so does the change of an array into a tensor.
         def layout_of(views: list[Any]) -> str:
             changed = is_tensor(views[0]) != is_tensor(parts.images[0])
-            return "auto" if transform.takes_arrays or changed else self.layout
+            if self.layout == "auto" or not (transform.takes_arrays or changed):
+                return self.layout
+            return "channels_first" if is_tensor(views[0]) else "channels_last"
 
         def make(indices: Sequence[int], which: str) -> Images:
             images, planar = parts.images, False

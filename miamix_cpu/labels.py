@@ -54,7 +54,7 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     if array.ndim != 2 or array.shape[1] != num_classes:
         raise ValueError(
             f"label of sample 0 must be an integer class, or have num_classes={num_classes} values, got shape "
-            f"{array.shape[1:]} of {array.dtype}"
+            f"{array.shape[1:]} of {array.dtype}; give int(label) if one number is a class"
         )
     vectors = array.astype(np.float32, copy=False)
     outside = ~((vectors >= -_ROUNDING) & (vectors <= 1 + _ROUNDING)).all(axis=1)

@@ -72,7 +72,7 @@ def shared_integers(n: int) -> Any:
         import torch
     except ImportError:
         return np.zeros(n, dtype=np.int64)
-    return torch.zeros(n, dtype=torch.int64, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
+    return share(torch.from_numpy(np.zeros(n, dtype=np.int64)))
 
 
 def as_integers(shared: Any) -> np.ndarray:
@@ -81,7 +81,18 @@ def as_integers(shared: Any) -> np.ndarray:
     return array
 
 
-def share(values: Any) -> None:
-    """Share what a plain pickle or a copy has brought: torch would move it when a worker is started."""
-    if hasattr(values, "share_memory_"):
-        values.share_memory_()
+def share(values: Any) -> Any:
+    """Share what was made here, or what a plain pickle has brought: torch would move it when a worker is started.
+
+    By one thread: torch copies by several, for which a process waits for ever that was forked from one that had them.
+    """
+    if hasattr(values, "share_memory_") and not values.is_shared():
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            values.share_memory_()
+        finally:
+            torch.set_num_threads(threads)
+    return values

@@ -104,11 +104,14 @@ def index_bytes(index: Any, sample: int) -> bytes:
 def seeded_globals(rng: np.random.Generator) -> Iterator[None]:
     """Seed `random`, `numpy.random` and torch's CPU generator from `rng`, and restore them afterwards.
 
+    OpenCV's is seeded too, which would else give the same in all workers; its state can't be read, so it stays so.
+
     So transforms that draw from them, torchvision's among them, are keyed by the batch, and their states are the same
     before and after. torch's CUDA generators are left alone. What a thread that is none of ours draws meanwhile changes
     the results, and is drawn again afterwards.
     """
     torch = sys.modules.get("torch")
+    cv2 = sys.modules.get("cv2")
     seeds = rng.integers(0, 1 << 32, size=3)
     state, numpy_state = random.getstate(), np.random.get_state(legacy=False)
     torch_state = torch.default_generator.get_state() if torch else None
@@ -117,6 +120,8 @@ def seeded_globals(rng: np.random.Generator) -> Iterator[None]:
         np.random.seed(int(seeds[1]))
         if torch:
             torch.default_generator.manual_seed(int(seeds[2]))
+        if cv2 is not None and hasattr(cv2, "setRNGSeed"):
+            cv2.setRNGSeed(int(seeds[0]) >> 1)
         yield
     finally:
         random.setstate(state)

@@ -46,7 +46,7 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
         raise TypeError(f"samples must be a list, one sample each, got {short(samples)}{_whole_batch(samples)}")
     if not samples:
         raise ValueError("samples must hold at least one sample, got an empty batch")
-    if _is_batch(samples[0]):
+    if _is_batch(samples[0]) or _are_columns(samples):
         raise TypeError(f"samples must be a list, one sample each, got {short(samples)}{_whole_batch(samples)}")
     epoch, indices = None, None
     if isinstance(samples[0], IndexedSample):
@@ -161,10 +161,22 @@ def _is_batch(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0) == 4
 
 
+def _are_columns(samples: Any) -> bool:
+    """Whether samples are grey images of a batch and their labels."""
+    if len(samples) != 2 or not all(hasattr(part, "ndim") and hasattr(part, "shape") for part in samples):
+        return False
+    return samples[0].ndim == 3 and samples[1].ndim == 1 and len(samples[0]) == len(samples[1])
+
+
 def _whole_batch(samples: Any) -> str:
     """What to say where a whole batch is given."""
     parts = samples.values() if isinstance(samples, Mapping) else samples if isinstance(samples, (tuple, list)) else ()
-    if isinstance(samples, Mapping) or any(map(_is_batch, parts)):
+    if (
+        isinstance(samples, Mapping)
+        or getattr(samples, "ndim", 0) > 2
+        or any(map(_is_batch, parts))
+        or _are_columns(parts)
+    ):
         return (
             ". This is a batch already (DataLoader(batch_size=None), datasets' .batch()): let the loader make batches "
             "of "

@@ -5,14 +5,14 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-import torch
 from torch.utils.data import get_worker_info
 
 from miamix_cpu.once import Once
-from miamix_cpu.passes import EpochCounter, current_fetcher
+from miamix_cpu.passes import EpochCounter, current_fetcher, length_of
 
 _BATCHES = 1024  # an epoch's first batches, whose keys are remembered
 _SLOTS = 2 * _BATCHES  # open addressing
+_MANY_TIMES = 4  # that a sampler may draw each sample in an epoch
 _LEFT_OVER = 3  # batches a worker may still make for a loop that was left early: two are prefetched, one is begun
 
 #: How the epoch of a batch came to be known, and what to do where the same batch comes twice in it.
@@ -41,27 +41,21 @@ class EpochState:
     """
 
     def __init__(self, once: Once | None = None) -> None:
-        # The keys of the epoch's first batches.
-        self._shared: Any = torch.zeros(_SLOTS, dtype=torch.int64, device="cpu").share_memory_()  # type: ignore[no-untyped-call]
-        self._counter = EpochCounter()
+        self._counter = EpochCounter(_SLOTS)  # with the keys of the epoch's first batches
         self._once = once or Once()
         self._open()
 
     def _open(self) -> None:
-        self._seen = self._shared.numpy()
         self._fetcher: Any = lambda: None
-        self._began_in = self._strays = 0  # the epoch of that fetcher's first batch, and how many it made in others
+        self._began_in = self._strays = self._made = 0  # that fetcher's first epoch, its batches in others, its samples
         self._stray = False
         self._known_by: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("_shared", "_counter", "_once")}
+        return {"_counter": self._counter, "_once": self._once}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # A plain pickle brings a copy of its own; torch would move it when a worker is started, and the array below
-        # would look at freed memory.
-        self._shared.share_memory_()
         self._open()
 
     def __deepcopy__(self, memo: Any) -> EpochState:
@@ -89,11 +83,9 @@ class EpochState:
     def set(self, epoch: int) -> None:
         """Begin `epoch`."""
         before = self.epoch
-        if self._counter.set(epoch):
-            self._shared = self._shared.clone().share_memory_()
-            self._open()
+        self._counter.set(epoch)
         if epoch != before:
-            self._seen[:] = 0
+            self._counter.slots[:] = 0
 
     def begin(self, travelling: int | None = None) -> int:
         """A batch begins here; return its epoch. Warn once where the loop over the loader began in another one.
@@ -119,7 +111,7 @@ class EpochState:
         if fetcher is None:
             return epoch
         if fetcher is not self._fetcher():
-            self._fetcher, self._began_in, self._strays = weakref.ref(fetcher), epoch, 0
+            self._fetcher, self._began_in, self._strays, self._made = weakref.ref(fetcher), epoch, 0, 0
         if epoch != self._began_in:
             self._stray = True
             self._strays += 1
@@ -131,22 +123,32 @@ class EpochState:
                 )
         return epoch
 
+    def is_endless(self, samples: int) -> bool:
+        """Whether one pass over the loader has given far more samples than there are, this batch's among them."""
+        fetcher = self._fetcher()
+        if self._known_by != _COUNTED or fetcher is None:
+            return False
+        self._made += samples
+        info = get_worker_info()
+        length = length_of(fetcher.dataset)
+        return 0 < _MANY_TIMES * length < self._made * (1 if info is None else info.num_workers)
+
     def _move_to(self, epoch: int) -> None:
         if epoch != self.epoch:
             self._counter.current = epoch
-            self._seen[:] = 0
+            self._counter.slots[:] = 0
 
     def remember(self, key: bytes) -> None:
         """Warn once where a batch of this epoch had the same key, in whatever process."""
         if self._stray:
             return
-        number = int.from_bytes(key[:8], "little", signed=True) or 1
+        number, seen = int.from_bytes(key[:8], "little", signed=True) or 1, self._counter.slots
         for probe in range(8):
             slot = (number + probe) % _SLOTS
-            if self._seen[slot] == 0:
-                self._seen[slot] = number
+            if seen[slot] == 0:
+                seen[slot] = number
                 return
-            if self._seen[slot] == number:
+            if seen[slot] == number:
                 self._once.warn(
                     "a batch came twice",
                     f"the same batch came twice in epoch {self.epoch}, so its mix and views repeat: "

@@ -84,6 +84,18 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     return tensor.is_leaf and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
 
 
+@dataclasses.dataclass(eq=False)
+class _Unseen:
+    """What tells no two trees apart, so that one function may go over several batches."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unseen)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def register_node(kind: type, context_of: str) -> None:
     """Let torch's pytrees look into objects of a dataclass; one field of it is no leaf and stays as it is.
 
@@ -95,8 +107,8 @@ def register_node(kind: type, context_of: str) -> None:
         names = [field.name for field in dataclasses.fields(kind) if field.name != context_of]
         _pytree.register_pytree_node(
             kind,
-            lambda value: ([getattr(value, name) for name in names], getattr(value, context_of)),
-            lambda parts, context: kind(**dict(zip(names, parts, strict=True)), **{context_of: context}),
+            lambda value: ([getattr(value, name) for name in names], _Unseen(getattr(value, context_of))),
+            lambda parts, unseen: kind(**dict(zip(names, parts, strict=True)), **{context_of: unseen.value}),
         )
     except Exception as error:
         warnings.warn(f"torch's pytrees do not know {kind.__name__}: {error}", RuntimeWarning, stacklevel=2)

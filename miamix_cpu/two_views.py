@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.checks import short
+from miamix_cpu.checks import check_choice, short
 from miamix_cpu.epochs import IndexedSample
-from miamix_cpu.images import TRANSFORMED, as_array, is_planar, is_tensor
+from miamix_cpu.images import LAYOUTS, TRANSFORMED, as_array, is_planar, is_tensor
 from miamix_cpu.once import Once, as_integers, share, shared_integers
 from miamix_cpu.passes import EpochCounter, current_fetcher, length_of
 from miamix_cpu.randomness import VIEWS, batch_key, fingerprint_of, index_bytes, stream
@@ -36,6 +36,8 @@ class TwoViews:
     seed : int
     key : str
         The image's key where samples are dicts.
+    layout : "auto", "channels_last" or "channels_first"
+        Of the dataset's images, for Albumentations.
 
     Examples
     --------
@@ -45,7 +47,17 @@ class TwoViews:
     7
     """
 
-    def __init__(self, dataset: Any, transform: Callable[..., Any], *, seed: int = 0, key: str = "image") -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        transform: Callable[..., Any],
+        *,
+        seed: int = 0,
+        key: str = "image",
+        layout: str = "auto",
+    ) -> None:
+        check_choice("layout", layout, LAYOUTS)
+        self.layout = layout
         self.dataset = dataset
         self.seed = int(seed)
         self.key = key
@@ -118,7 +130,7 @@ class TwoViews:
             raise TypeError(f"{name} must be one image, of which TwoViews makes two views, got {short(image)}")
         if self._transform.takes_arrays:
             array = as_array(image, name, TRANSFORMED)
-            image, planar = array, is_planar(image, array.shape, "auto", name)
+            image, planar = array, is_planar(image, array.shape, self.layout, name)
         parts = [index_bytes(index, 0), *([b"draw %d" % draw] if draw else [])]
         rng = stream(batch_key(self.seed, epoch, fingerprint_of(parts)), VIEWS)
         views = self._transform.make(
@@ -143,7 +155,7 @@ def _owned(view: Any, image: Any) -> Any:
 def _augmenting(dataset: Any) -> Any:
     """The dataset, or one that it is made of, which has a transform of its own; None where none has."""
     for _ in range(8):
-        if any(map(_is_transform, (getattr(dataset, "transform", None), getattr(dataset, "transforms", None)))):
+        if _is_transform(getattr(dataset, "transform", None)) or _is_transform(getattr(dataset, "transforms", None)):
             return dataset
         inner = getattr(dataset, "dataset", None)
         if inner is None:
@@ -155,7 +167,10 @@ def _augmenting(dataset: Any) -> Any:
 
 
 def _is_transform(value: Any) -> bool:
-    """Whether what a dataset has by this name changes its images: no method, nor torchvision's shell of one."""
-    if hasattr(value, "target_transform"):
-        value = getattr(value, "transform", None)
-    return value is not None and not isinstance(value, MethodType) and value not in ([], ())
+    """Whether what a dataset has by this name changes its images.
+
+    A method does not, nor does what torchvision's datasets keep of a `transform` that is taken out of them.
+    """
+    return not (
+        value is None or isinstance(value, MethodType) or hasattr(value, "target_transform") or value in ([], ())
+    )

@@ -161,7 +161,9 @@ class Transform:
                 view = self._view(given, i, names)
                 if self._passed_through is not None:
                     self._look_at(view, given, images[i])
-                views.append(copied(view) if self._copies_results and view is not given else view)
+                if view is not given and (self._copies_results or not _owns_its_memory(view)):
+                    view = copied(view)
+                views.append(view)
         if not self._looked_through:
             self._looked_through = True
             self._check_generators(found, find_generators(foreign, ignored))
@@ -178,15 +180,16 @@ class Transform:
         known = set(map(id, before.generators))
         late = [generator for generator in after.generators if id(generator) not in known]
         if late:
+            name = getattr(self.transform, "__qualname__", type(self.transform).__qualname__)
             self._once.warn(
                 "late generator",
-                f"{type(self.transform).__qualname__} made a {type(late[0]).__name__} when it was first called, so the "
-                "first views of each process are not determined by the seed: make it in __init__",
+                f"{name} made a {type(late[0]).__name__} when it was first called, so the first views of each process "
+                "are not determined by the seed: make it in __init__",
             )
 
     def _look_at(self, view: Any, given: Any, image: Any) -> None:
         """Warn where the first views, `_MANY` of them, are what was given, unchanged."""
-        if view is not given or not _are_equal(view, image):
+        if view is not given or not isinstance(view, np.ndarray) or not np.array_equal(view, image):
             self._passed_through = None
             return
         self._passed_through = (self._passed_through or 0) + 1
@@ -194,9 +197,9 @@ class Transform:
             self._passed_through = None
             self._once.warn(
                 "passed through",
-                f"the transform returned what it was given, unchanged, for the first {_MANY} views, of type "
-                f"{type(view).__name__}: torchvision's v2 transforms pass arrays through, so begin with v2.ToImage() "
-                "or let the dataset give PIL images or tensors",
+                f"the transform returned the arrays that it was given, unchanged, for the first {_MANY} views: "
+                "torchvision's v2 transforms pass arrays through, so begin with v2.ToImage() or let the dataset give "
+                "PIL images or tensors",
             )
 
     def _copy(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
@@ -250,22 +253,30 @@ def _copied_picture(picture: Any) -> Any:
 _OF_A_FILE = frozenset(("fp", "tile", "decoderconfig", "decodermaxblock", "map"))
 
 
+def _root(array: np.ndarray) -> np.ndarray:
+    """The array that an array looks at."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _owns_its_memory(view: Any) -> bool:
+    """Whether nobody else can write to a view's memory: not where it lies in a buffer of some other kind."""
+    if isinstance(view, np.ndarray):
+        return _root(view).base is None
+    return not getattr(view, "readonly", 0) if is_pil(view) else True
+
+
 def _owner(view: Any) -> int:
     """What tells the memory of a view from that of others, as long as all of them live."""
     if isinstance(view, np.ndarray):
-        return id(view if view.base is None else view.base)
-    return int(view.data_ptr()) if is_tensor(view) else id(view)
+        return id(_root(view))
+    return int(view.untyped_storage().data_ptr()) if is_tensor(view) else id(view)
 
 
 def _overlap(views: list[Any]) -> bool:
     """Whether a later call wrote into what an earlier one had returned: a transform that keeps its result's memory."""
     return len(set(map(_owner, views))) < len(views)
-
-
-def _are_equal(view: Any, image: Any) -> bool:
-    if is_tensor(view):
-        return bool((view == image).all())
-    return bool(np.array_equal(np.asarray(view), np.asarray(image)))
 
 
 def _albumentations_nodes(transform: Any) -> list[Any]:

@@ -39,7 +39,7 @@ from tests.shared_memory import lies_in_shared_memory
 from tests.transforms import Fails, Grows, Numbers, draws_from_everything, fails_on_seven, returns_nothing
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:a batch of one sample came out unmixed", "ignore:the transform returned what it was given"
+    "ignore:a batch of one sample came out unmixed", "ignore:the transform returned the arrays"
 )
 
 EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=4, p_aug=0.5, p_self=0.3)

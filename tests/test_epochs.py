@@ -275,6 +275,16 @@ def test_arrays_do_not_take_a_key_for_indices_of_several_axes(dataset):
         dataset[EpochIndex(0, 1)]
 
 
+@pytest.mark.parametrize("use", [
+    lambda key: 15 - key, lambda key: key // 2, lambda key: key * 2, lambda key: f"{key:05d}", lambda key: {1: 2}.get(key, 0),
+    lambda key: {1: 2}[key], int, hash, lambda key: key < 3,
+], ids=["minus", "half", "twice", "format", "get", "dict", "int", "hash", "compared"])  # fmt: skip
+def test_whatever_a_dataset_does_with_a_key_is_told(use):
+    with pytest.raises(TypeError, match="only an Indexed dataset understands"):
+        use(EpochIndex(0, 1))
+    assert f"{EpochIndex(0, 1)}" == "EpochIndex(epoch=0, index=1, draw=0)"
+
+
 def test_samplers_of_batches_go_outside():
     words = r"needs a sampler of single indices, got {}, .* BatchSampler\(EpochSampler\(sampler\)"
     with pytest.raises(TypeError, match=words.format("BatchSampler")):
@@ -359,6 +369,65 @@ def test_workers_that_are_threads_are_of_one_pass():
             for number in range(2):
                 with ThreadPoolExecutor(1) as threads:
                     assert threads.submit(work, number, 1000 * expected).result()[0] == expected
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+def test_passes_before_which_torch_is_seeded_alike(workers, persistent):
+    """By a validation that fixes its seed, say; all of them have one base seed."""
+    collate, loader = scheduled(workers, persistent, start=1, off=3)
+    found = []
+    for _ in range(4):
+        torch.manual_seed(1234)
+        found += mixed_shares(loader, 1)
+    assert found == [0, 1, 1, 0]
+    assert collate.epoch == 3
+
+
+def test_a_pass_without_end_is_warned_of():
+    class Endless(torch.utils.data.Sampler):
+        def __iter__(self):
+            while True:
+                yield from torch.randperm(10).tolist()
+
+    collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0, schedule=MixSchedule(off=1))
+    distinct = [(np.full((4, 4, 3), i, np.uint8), i) for i in range(10)]
+    loop = iter(DataLoader(distinct, 3, sampler=Endless(), collate_fn=collate))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(13):
+            next(loop)
+    with pytest.warns(UserWarning, match=r"goes on and on.*call collate.set_epoch"):
+        next(loop)
+
+
+def train_in_a_rank(collate, dataset, queue, epoch):
+    """Workers that live on are there already when the epoch is told."""
+    loader = DataLoader(
+        [(np.full((4, 4, 3), i, np.uint8), i) for i in range(10)], 5, num_workers=1, persistent_workers=True,
+        collate_fn=collate, multiprocessing_context="fork",
+    )  # fmt: skip
+    before = mixed_shares(loader, 1)
+    collate.set_epoch(epoch)
+    dataset.set_epoch(epoch)
+    queue.put((before, mixed_shares(loader, 2), collate.epoch, dataset[0][0][0].tobytes()))
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_ranks_that_share_a_collator_have_epochs_of_their_own(method):
+    collate = MiAMixCollator(10, MiAMixConfig.plain("mixup"), seed=0, schedule=MixSchedule(start=5))
+    dataset = TwoViews(Numbers(4), CROP)
+    context = torch.multiprocessing.get_context(method)
+    queue = context.Queue()
+    for epoch in (5, 0):
+        process = context.Process(target=train_in_a_rank, args=(collate, dataset, queue, epoch))
+        process.start()
+        before, after, current, view = queue.get(timeout=120)
+        process.join()
+        assert (before, after, current) == ([0], [float(epoch == 5)] * 2, epoch + 1)
+        expected = TwoViews(Numbers(4), CROP)
+        expected.set_epoch(epoch)
+        assert view == expected[0][0][0].tobytes()
+    assert collate.epoch == 0
 
 
 def test_two_loaders_of_a_collator_are_counted_apart():

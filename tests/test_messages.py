@@ -159,16 +159,38 @@ def test_items_that_two_views_cannot_be_made_of(items, words):
 # N. What a batch is made of ----------------------------------------------------------------------------------------------
 
 
+def becomes_a_tensor(image):
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def test_a_layout_that_is_said_is_trusted_where_the_transform_changes_the_kind():
+    samples = [(np.zeros((32, 32, 64), np.uint8), i) for i in range(2)]
+    with pytest.raises(ValueError, match=r"Say layout='channels_(first|last)'"):
+        MiAMixCollator(10, PLAIN, seed=0, transform=becomes_a_tensor)(samples)
+    collate = MiAMixCollator(10, PLAIN, seed=0, transform=becomes_a_tensor, layout="channels_last")
+    assert collate(samples)[0].shape == (2, 64, 32, 32)
+    flip = A.Compose([A.HorizontalFlip()])
+    pair, _ = TwoViews([(np.zeros((8, 8, 9), np.uint8), 0)], flip, layout="channels_last")[0]
+    assert pair[0].shape == (8, 8, 9)
+
+
+def test_pictures_of_16_bits_are_not_told_to_be_clipped():
+    _, words = told(MiAMixCollator(10, PLAIN, seed=0), [(Image.new("I;16", (8, 8)), 0)] * 2)
+    assert "give np.asarray(image).astype(np.float32) / 65535" in words
+    assert "convert" not in words
+
+
 @pytest.mark.parametrize("samples", [
+    (np.zeros((4, 8, 8), np.uint8), np.arange(4)), [torch.zeros(4, 8, 8), torch.arange(4)],
     {"image": np.zeros((4, 8, 8, 3), np.uint8), "label": np.arange(4)},
     (np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)), [torch.zeros(4, 3, 8, 8), torch.arange(4)],
     torch.zeros(4, 3, 8, 8),
-], ids=["columns", "arrays", "tensors", "one tensor"])  # fmt: skip
+], ids=["grey", "grey tensors", "columns", "arrays", "tensors", "one tensor"])  # fmt: skip
 def test_a_whole_batch_belongs_elsewhere(samples):
     kind, words = told(MiAMixCollator(10, PLAIN, seed=0), samples)
     assert kind is TypeError
     assert words.startswith("samples must be a list, one sample each, got ")
-    assert isinstance(samples, torch.Tensor) or "to MiAMixBatch" in words
+    assert "to MiAMixBatch" in words
 
 
 def test_a_loader_without_a_batch_size_is_told():

@@ -81,6 +81,9 @@ def test_pytrees_see_its_tensors():
     leaves, structure = pytree.tree_flatten(batch)
     assert len(leaves) == 6
     same(pytree.tree_unflatten(leaves, structure), batch)
+    other = batch_of(targets="soft")
+    summed = pytree.tree_map(torch.add, batch, other)
+    assert torch.equal(summed.images, batch.images + other.images)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

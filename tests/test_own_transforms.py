@@ -7,12 +7,15 @@ import random
 import subprocess
 import sys
 import threading
+import types
 import warnings
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import albumentations as A
 import cv2
+import numba
 import numpy as np
 import pytest
 import torch
@@ -184,6 +187,43 @@ def test_a_transform_that_uses_its_results_memory_again(transform):
     np.testing.assert_array_equal(first, again(samples)[0])
 
 
+class Canvas:
+    """Results that lie in one piece of memory, which is written over; of many kinds."""
+
+    def __init__(self, kind):
+        self.kind, self.at = kind, 0
+        self.tensor = torch.zeros(3, 16, 16, dtype=torch.uint8)
+        self.bytes = bytearray(8 * 8 * 3)
+
+    def __call__(self, image):
+        value = int(np.asarray(image).flat[0])
+        self.tensor.fill_(value)
+        self.bytes[:] = bytes([value]) * len(self.bytes)
+        self.at = (self.at + 1) % 4
+        window = self.tensor[:, self.at : self.at + 8, self.at : self.at + 8]
+        array = np.frombuffer(self.bytes, np.uint8).reshape(8, 8, 3)
+        return {
+            "tensor": lambda: window, "numpy": lambda: window.permute(1, 2, 0).numpy(), "buffer": lambda: array,
+            "strides": lambda: np.lib.stride_tricks.as_strided(array, array.shape, array.strides),
+            "from numpy": lambda: torch.from_numpy(array.transpose(2, 0, 1)),
+            "picture": lambda: Image.frombuffer("RGBX", (8, 6), self.bytes, "raw", "RGBX", 0, 1).convert("RGB"),
+            "grey picture": lambda: Image.frombuffer("L", (8, 8), memoryview(self.bytes)[:64], "raw", "L", 0, 1),
+        }[self.kind]()  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+@pytest.mark.parametrize("kind", ["tensor", "numpy", "buffer", "strides", "from numpy", "picture", "grey picture"])
+def test_results_in_memory_of_any_kind_are_not_written_over(kind):
+    samples = [(np.full((8, 8, 3), 10 * i, np.uint8), i) for i in range(6)]
+    collate = MiAMixCollator(
+        10, PLAIN, transform=Canvas(kind), seed=0, dtype="uint8", schedule=MixSchedule(probability=0.0)
+    )
+    assert collate(samples)[0][:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+    dataset = TwoViews(samples, Canvas(kind))
+    pairs = [dataset[i][0] for i in range(6)]
+    assert [int(np.asarray(view).flat[0]) for pair in pairs for view in pair] == [10 * (i // 2) for i in range(12)]
+
+
 @pytest.mark.filterwarnings("ignore:Ring holds ring, of type cycle")
 @pytest.mark.parametrize(("n", "size"), [(1, 1), (4, 4), (4, 3), (6, 1)])
 def test_second_views_are_not_written_over_first_ones(n, size):
@@ -224,7 +264,7 @@ def test_a_picture_keeps_its_attributes(tmp_path):
 
 def test_what_passes_through_is_warned_of_once():
     collate = MiAMixCollator(10, PLAIN, transform=lambda image: image, seed=0)
-    with pytest.warns(UserWarning, match=r"unchanged, for the first 16 views, of type ndarray: torchvision's v2"):
+    with pytest.warns(UserWarning, match=r"unchanged, for the first 16 views: torchvision's v2"):
         collate(grey(16))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -262,6 +302,13 @@ class HasAMethod(Numbers):
         return image
 
 
+class TransformTakenOut(Numbers):
+    """As torchvision's datasets are after `dataset.transform = None`: what is in `transforms` is not used."""
+
+    transform = None
+    transforms = SimpleNamespace(transform=darken, target_transform=None)
+
+
 class OnlyItsTargets(Numbers):
     """As torchvision's datasets are, given a target_transform alone."""
 
@@ -269,7 +316,7 @@ class OnlyItsTargets(Numbers):
     transforms = SimpleNamespace(transform=None, target_transform=int)
 
 
-@pytest.mark.parametrize("dataset", [HasAMethod(4), OnlyItsTargets(4)])
+@pytest.mark.parametrize("dataset", [HasAMethod(4), OnlyItsTargets(4), TransformTakenOut(4)])
 def test_a_dataset_that_does_not_augment_is_left_alone(dataset):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -486,7 +533,50 @@ class Mangled:
         return flip(image, self.__rng.random())
 
 
+def holds_an_attribute(image):
+    return flip(image, holds_an_attribute.rng.random())
+
+
+holds_an_attribute.rng = np.random.default_rng(0)
+
+
+class OwnsAMethod(OwnsNumPy):
+    def __init__(self):
+        self.draw, self.source = random.Random(0).random, types.MappingProxyType({"a": np.random.default_rng(0)})
+
+    def __call__(self, image):
+        return flip(image, (self.draw() + self.source["a"].random()) % 1)
+
+
+class OfItsClass(OwnsNumPy):
+    rng = np.random.default_rng(0)
+
+    def __init__(self):
+        pass
+
+    @classmethod
+    def __call__(cls, image):
+        return flip(image, cls.rng.random())
+
+
+def draws_from_opencv(image):
+    noise = np.zeros(1, np.uint8)
+    cv2.randu(noise, 0, 2)
+    return flip(image, float(noise[0]))
+
+
+@numba.njit
+def half(value):
+    return value / 2
+
+
+def is_compiled(image):
+    return flip(image, half(2 * np.random.rand()))
+
+
 OWNERS = {
+    "attribute of a function": lambda: holds_an_attribute, "method of a generator": OwnsAMethod, "cls": OfItsClass,
+    "opencv": lambda: draws_from_opencv, "numba": lambda: is_compiled,
     "class that a function names": lambda: of_a_class, "module that a function names": lambda: of_another_module,
     "private slot": Mangled,
     "numpy": OwnsNumPy, "state": OwnsState, "python": OwnsPython, "torch": OwnsTorch, "class": OwnsForAll,
@@ -584,6 +674,39 @@ for _ in range(2):
     for _ in DataLoader(Numbers(16), 4, collate_fn=collate, num_workers=2):
         pass
 """
+
+
+def test_what_a_function_closes_over_is_warned_of():
+    chances = itertools.cycle([0.0, 1.0])
+
+    def alternates(image):
+        return flip(image, next(chances))
+
+    with pytest.warns(UserWarning, match=r"alternates holds a cycle, which can't be seeded"):
+        MiAMixBatch(10, PLAIN, transform=alternates)(grey(4))
+
+
+class Configuration:
+    """What a configuration may be called."""
+
+    def __init__(self):
+        self.generator = SimpleNamespace(channels=3)
+
+
+def test_what_cannot_be_looked_at_is_passed_over():
+    class Refuses:
+        @property
+        def __dict__(self):
+            raise RuntimeError("no")
+
+    target = Configuration()
+    holder = SimpleNamespace(proxy=weakref.proxy(target), refuses=Refuses(), rng=np.random.default_rng(0))
+    del target
+    assert find_generators([holder]).generators == [holder.rng]
+
+
+def test_a_configuration_called_generator_is_none():
+    assert not find_generators([Configuration()]).unreachable
 
 
 def test_a_warning_is_given_once_among_all_workers():
