@@ -48,13 +48,13 @@ class Spy:
         return images, keys, get_worker_info() is not None, lies_in_shared_memory(images)
 
 
-def test_an_order_that_repeats_needs_set_epoch(example, tmp_path):
-    """A new loader, and so workers that are not persistent, begins with the same order; `set_epoch` mixes otherwise."""
+def test_an_order_that_repeats_is_mixed_otherwise_in_each_epoch(example, tmp_path):
+    """A new loader, and so workers that are not persistent, begins with the same order; the epoch is another one."""
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (N, 64, 64), dtype=np.uint8)  # small images would travel otherwise
     urls = example.write_shards(f"{tmp_path}/shard-%d.tar", pictures, np.arange(N) % 10, size=10)
     assert len(urls) == 4
-    collate = MiAMixCollator(10, transform=lambda image: image, seed=0, index_key=2)
+    collate = MiAMixCollator(10, transform=lambda image: image[::-1], seed=0, index_key=2)
 
     def epoch():
         batches = list(example.batches_of(urls, Spy(collate), 8, workers=2))
