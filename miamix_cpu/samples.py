@@ -179,7 +179,6 @@ def _whole_batch(samples: Any) -> str:
     ):
         return (
             ". This is a batch already (DataLoader(batch_size=None), datasets' .batch()): let the loader make batches "
-            "of "
-            "single samples, or give columns, {'image': ..., 'label': ...}, to MiAMixBatch"
+            "of single samples, or give columns, {'image': ..., 'label': ...}, to MiAMixBatch"
         )
     return ""

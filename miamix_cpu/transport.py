@@ -33,6 +33,8 @@ def _layout_of(tensor: torch.Tensor) -> _Layout:
 def _looking_at(memory: Any, size: int, layout: _Layout) -> torch.Tensor:
     """An ordinary tensor that looks at the first `size` bytes of `memory` as another did at its storage."""
     dtype, offset, shape, stride, requires_grad = layout
+    if not size:  # torch makes no tensor of an empty buffer
+        return torch.empty_strided(shape, stride, dtype=dtype, device="cpu").requires_grad_(requires_grad)
     storage = torch.frombuffer(memory, dtype=torch.uint8, count=size).untyped_storage()
     return torch.empty(0, dtype=dtype, device="cpu").set_(storage, offset, shape, stride).requires_grad_(requires_grad)
 
@@ -57,6 +59,8 @@ def _send(tensor: torch.Tensor) -> Any:
     sent from another thread, whose errors nobody would see while the parent waits for ever: so where the process has no
     file descriptors left for it, the bytes are sent.
     """
+    if tensor.is_conj() or tensor.is_neg():  # which torch forgets on the way
+        tensor = tensor.detach().resolve_conj().resolve_neg()
     if tensor.device.type != "cpu" or tensor.layout != torch.strided or not _is_plain(tensor):
         return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
     storage = tensor.untyped_storage()
@@ -81,7 +85,7 @@ def _handed_over(rebuild: Any, parts: Any, layout: _Layout) -> torch.Tensor:
 
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor is its storage, looked at by shape and strides, and nothing else."""
-    return tensor.is_leaf and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+    return tensor.is_leaf and not tensor.is_quantized
 
 
 @dataclasses.dataclass(eq=False)

@@ -74,6 +74,20 @@ def test_small_tensors_go_in_the_message_and_large_ones_in_shared_memory():
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")  # torch's own, of any loader
+@pytest.mark.parametrize("tensor", [
+    torch.zeros(0, 4), torch.zeros(3, 0), torch.zeros(()), torch.zeros(200_000)[:0], torch.zeros(8)[::2],
+    torch.tensor(3 + 1j).conj(), torch.zeros(2, requires_grad=True), torch.zeros(2, dtype=torch.bool).to_sparse(),
+], ids=["rows", "columns", "number", "empty view", "strided", "conjugate", "gradient", "sparse"])  # fmt: skip
+def test_tensors_that_others_make_arrive(tensor):
+    """A worker sends all of its tensors so, the samples' other entries among them."""
+    transport.send_from_here()
+    arrived = ForkingPickler.loads(ForkingPickler.dumps(tensor))
+    assert (arrived.shape, arrived.dtype, arrived.requires_grad) == (tensor.shape, tensor.dtype, tensor.requires_grad)
+    assert torch.equal(arrived.to_dense(), tensor.to_dense())
+
+
+@pytest.mark.usefixtures("worker")
 def test_arrays_are_copied_into_what_travels():
     array = np.arange(6).reshape(2, 3)
     tensor = transport.from_array(array)
