@@ -65,7 +65,7 @@ class Plain:
     """One view a sample, then `default_collate`; keyed like ours, so that workers differ."""
 
     def __init__(self, transform: Any) -> None:
-        from miamix_cpu.views import Transform
+        from miamix_cpu.views.transform import Transform
 
         self.make = Transform(transform).make
         self.seed = 0
@@ -90,7 +90,7 @@ class OnlyFills:
     def __call__(self, samples: list[Any]) -> Any:
         import torch
 
-        from miamix_cpu.transport import empty
+        from miamix_cpu.workers.transport import empty
 
         shape = (len(samples), *self.shape)
         if self.lent:

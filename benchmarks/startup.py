@@ -17,7 +17,7 @@ _WARMUP = """
 import time
 import numpy as np
 from miamix_cpu import MiAMix, warmup
-import miamix_cpu.render
+import miamix_cpu.mix.render
 t = time.perf_counter()
 warmup()
 print(time.perf_counter() - t)

@@ -33,7 +33,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.timing import environment, one_thread, parser, table, write
-from miamix_cpu import MiAMixCollator, MiAMixConfig, MixedBatch, lending, memory, warmup
+from miamix_cpu import MiAMixCollator, MiAMixConfig, MixedBatch, warmup
+from miamix_cpu.mix import memory
+from miamix_cpu.workers import shared_buffers as lending
 
 _LENT = 1 << 16  # bytes, from which on a tensor is lent, not sent in the message
 _MODEST = 1 << 20  # bytes of images, up to which they may be kept to the end, or by another process

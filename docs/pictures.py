@@ -24,7 +24,7 @@ from miamix_cpu import GridMixOptions, MiAMix, MiAMixConfig, MixPlan
 from miamix_cpu.cli.preview import photographs
 from miamix_cpu.config import METHODS
 from miamix_cpu.masks import UNIFORMS, draw_layers, options_of
-from miamix_cpu.plan import LAYER
+from miamix_cpu.plan.mix_plan import LAYER
 
 HERE = Path(__file__).parent / "algorithm"
 RATIOS = (0.1, 0.3, 0.5, 0.7)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from miamix_cpu.config import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMixConfig
 
 if TYPE_CHECKING:
-    from miamix_cpu.batch import MiAMixBatch
     from miamix_cpu.collate import MiAMixCollator
+    from miamix_cpu.columns import MiAMixBatch
     from miamix_cpu.environment import check_environment
     from miamix_cpu.epochs import EpochIndex, EpochSampler, Indexed, MixSchedule
-    from miamix_cpu.mixed_batch import MixedBatch
+    from miamix_cpu.mix.mixed_batch import MixedBatch
     from miamix_cpu.mixer import MiAMix
-    from miamix_cpu.plan import MixPlan
+    from miamix_cpu.plan.mix_plan import MixPlan
     from miamix_cpu.training import mixed_accuracy, mixed_cross_entropy, normalize_on_device
-    from miamix_cpu.two_views import TwoViews
+    from miamix_cpu.views.two_views import TwoViews
     from miamix_cpu.warm import warmup
 
 __version__ = "0.1.0"
@@ -48,16 +48,16 @@ __all__ = [
 ]
 
 _LAZY = {
-    "MiAMixBatch": "batch",
+    "MiAMixBatch": "columns",
     "MiAMixCollator": "collate",
     "EpochIndex": "epochs",
     "EpochSampler": "epochs",
     "Indexed": "epochs",
     "MixSchedule": "epochs",
     "MiAMix": "mixer",
-    "MixedBatch": "mixed_batch",
-    "MixPlan": "plan",
-    "TwoViews": "two_views",
+    "MixedBatch": "mix.mixed_batch",
+    "MixPlan": "plan.mix_plan",
+    "TwoViews": "views.two_views",
     "mixed_accuracy": "training",
     "mixed_cross_entropy": "training",
     "normalize_on_device": "training",

@@ -101,7 +101,7 @@ def _usable_cores() -> int:
 
 
 def _cache() -> str:
-    from miamix_cpu.render import render
+    from miamix_cpu.mix.render import render
 
     path = getattr(render._cache, "cache_path", None)
     if path is None:

@@ -13,17 +13,17 @@ import numpy as np
 from miamix_cpu.checks import check_choice, check_integer, short
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule, probability_of
-from miamix_cpu.fingerprint import hash_gathered, hash_images
-from miamix_cpu.gather import Gathered
-from miamix_cpu.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, is_tensor, read_images, warn_of_range
-from miamix_cpu.labels import read_labels
 from miamix_cpu.mixer import MiAMix, mix_views, normalisation
 from miamix_cpu.once import Once
-from miamix_cpu.plan import MixPlan
-from miamix_cpu.randomness import PLAN, VIEWS, batch_key, fingerprint_of, index_bytes, samples_digest, stream
-from miamix_cpu.samples import Samples
-from miamix_cpu.sampling import draw_plan
-from miamix_cpu.views import ReusesMemory, Transform
+from miamix_cpu.plan.mix_plan import MixPlan
+from miamix_cpu.plan.sampling import draw_plan
+from miamix_cpu.plan.streams import PLAN, VIEWS, batch_key, fingerprint_of, index_bytes, samples_digest, stream
+from miamix_cpu.samples.addresses import Gathered
+from miamix_cpu.samples.fingerprint import hash_gathered, hash_images
+from miamix_cpu.samples.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, is_tensor, read_images, warn_of_range
+from miamix_cpu.samples.labels import read_labels
+from miamix_cpu.samples.samples import Samples
+from miamix_cpu.views.transform import ReusesMemory, Transform
 from miamix_cpu.warm import compile_here
 
 _MASKS_KEY = "masks"

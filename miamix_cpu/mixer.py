@@ -10,17 +10,17 @@ import numpy as np
 
 from miamix_cpu.checks import check_choice, check_integer, check_real, check_units, short
 from miamix_cpu.config import MiAMixConfig, names_fields
-from miamix_cpu.gather import Gathered, gather
-from miamix_cpu.holes import draw_holes
-from miamix_cpu.images import mixable, warn_of_range
-from miamix_cpu.labels import read_labels, soft_targets
 from miamix_cpu.masks.product import padded
-from miamix_cpu.memory import empty_array
-from miamix_cpu.mixed_batch import MixedBatch
+from miamix_cpu.mix.holes import draw_holes
+from miamix_cpu.mix.memory import empty_array
+from miamix_cpu.mix.mixed_batch import MixedBatch
+from miamix_cpu.mix.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS, render
 from miamix_cpu.once import Once
-from miamix_cpu.plan import MixPlan
-from miamix_cpu.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS, render
-from miamix_cpu.sampling import draw_plan
+from miamix_cpu.plan.mix_plan import MixPlan
+from miamix_cpu.plan.sampling import draw_plan
+from miamix_cpu.samples.addresses import Gathered, gather
+from miamix_cpu.samples.images import mixable, warn_of_range
+from miamix_cpu.samples.labels import read_labels, soft_targets
 
 TARGETS = ("soft", "pair")
 _NO_MASKS = np.empty((0, 1), dtype=np.float32)

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from miamix_cpu.cache import helper
 from miamix_cpu.config import METHODS, MiAMixConfig
-from miamix_cpu.fingerprint import hash_images
+from miamix_cpu.jit.cache import helper
+from miamix_cpu.samples.fingerprint import hash_images
 
 
 @cache
@@ -37,7 +37,7 @@ def warmup() -> None:
 
 def other_half() -> None:
     """What `warmup` comes to last; in a process that helps another one, which waits for the end of this."""
-    from miamix_cpu.holes import draw_holes
+    from miamix_cpu.mix.holes import draw_holes
 
     helper.wanted_for = None
     hash_images([np.zeros((4, 4, 3), dtype=np.uint8)])

@@ -14,7 +14,7 @@ from torch.multiprocessing.reductions import reduce_tensor
 @contextmanager
 def as_a_worker(monkeypatch: Any, lender: Any) -> Iterator[None]:
     """Have this process make and send tensors as a worker does, with a lender of its own."""
-    from miamix_cpu import transport
+    from miamix_cpu.workers import transport
 
     monkeypatch.setattr(transport, "get_worker_info", lambda: object())
     monkeypatch.setattr(transport, "lender_of", lambda process: lender)

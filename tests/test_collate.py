@@ -34,7 +34,7 @@ from miamix_cpu import (
     TwoViews,
 )
 from miamix_cpu.config import METHODS
-from miamix_cpu.randomness import PLAN, VIEWS, stream
+from miamix_cpu.plan.streams import PLAN, VIEWS, stream
 from tests.shared_memory import lies_in_shared_memory
 from tests.transforms import Fails, Grows, Numbers, draws_from_everything, fails_on_seven, returns_nothing
 
@@ -138,7 +138,7 @@ def test_dtypes_and_memory_formats(dtype, memory_format, workers):
 def test_in_a_worker_the_batch_is_written_into_shared_memory(memory_format, monkeypatch):
     """What the kernel fills is the memory that travels: its tensor is shared, and nobody copies it."""
     from miamix_cpu import keyed as module
-    from miamix_cpu import transport
+    from miamix_cpu.workers import transport
 
     monkeypatch.setattr(transport, "get_worker_info", lambda: object())
     monkeypatch.setattr(MiAMixCollator, "_settle_in_worker", lambda self: None)
@@ -341,7 +341,7 @@ def test_cutmix_baseline_pastes_the_partners_first_view():
 
 
 def Transformed(key, samples):
-    from miamix_cpu.views import Transform
+    from miamix_cpu.views.transform import Transform
 
     return np.array(
         Transform(crop()).make([image for image, _ in samples], False, range(len(samples)), stream(key, VIEWS), str)
@@ -580,7 +580,7 @@ def test_set_epoch_of_a_copy_reaches_its_workers(method, copied):
 
 
 def test_images_are_read_once(monkeypatch):
-    from miamix_cpu import images as module
+    from miamix_cpu.samples import images as module
 
     calls = []
     as_array = module.as_array

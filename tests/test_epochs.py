@@ -15,8 +15,8 @@ from torch.utils.data._utils.fetch import _MapDatasetFetcher
 
 from miamix_cpu import EpochIndex, EpochSampler, Indexed, MiAMixCollator, MiAMixConfig, MixSchedule, TwoViews
 from miamix_cpu.epochs import IndexedSample
-from miamix_cpu.passes import EpochCounter
-from miamix_cpu.shared import EpochState
+from miamix_cpu.workers.epoch_state import EpochState
+from miamix_cpu.workers.passes import EpochCounter
 from tests.transforms import Numbers
 
 
@@ -104,7 +104,7 @@ def test_loops_left_early_and_batches_by_hand_do_not_warn():
 
 
 def test_what_workers_make_for_loops_left_early_is_counted_loop_by_loop(monkeypatch):
-    monkeypatch.setattr("miamix_cpu.shared.get_worker_info", lambda: object())
+    monkeypatch.setattr("miamix_cpu.workers.epoch_state.get_worker_info", lambda: object())
     state = EpochState()
     for epoch in range(4):
         loop = iter(Loader(state))
@@ -364,7 +364,7 @@ def test_workers_that_are_threads_are_of_one_pass():
         return counter.epoch_of(_MapDatasetFetcher(range(3), True, list, False))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("miamix_cpu.passes._worker_info", lambda: info)
+        patch.setattr("miamix_cpu.workers.passes._worker_info", lambda: info)
         for expected in range(3):
             for number in range(2):
                 with ThreadPoolExecutor(1) as threads:

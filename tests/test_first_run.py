@@ -18,7 +18,8 @@ from numba.core import caching
 from torch.utils.data import DataLoader
 
 import miamix_cpu
-from miamix_cpu import MiAMixCollator, MiAMixConfig, cache
+from miamix_cpu import MiAMixCollator, MiAMixConfig
+from miamix_cpu.jit import cache
 from tests.examples import needs
 
 #: Every Python process that finds it, workers and helpers too, writes down what it compiles.

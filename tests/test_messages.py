@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from miamix_cpu import MiAMix, MiAMixBatch, MiAMixCollator, MiAMixConfig, TwoViews, normalize_on_device
 from miamix_cpu.checks import short
-from miamix_cpu.labels import read_labels
+from miamix_cpu.samples.labels import read_labels
 
 PLAIN = MiAMixConfig.plain("mixup")
 IMAGE = np.zeros((8, 8, 3), np.uint8)
@@ -333,7 +333,7 @@ def elsewhere():
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("in_a_worker", [False, True])
 def test_the_default_device_is_not_ours(options, in_a_worker, elsewhere, monkeypatch):
-    from miamix_cpu.lending import Lender
+    from miamix_cpu.workers.shared_buffers import Lender
     from tests.shared_memory import as_a_worker
 
     def check():

@@ -310,7 +310,10 @@ def test_a_plan_for_other_images_is_refused(rng):
 
 def test_few_signatures_are_compiled():
     """Whatever came in, the entries were compiled once, not for every dtype and memory layout."""
-    from miamix_cpu import fingerprint, gather, labels, normals, render, sampling
+    from miamix_cpu.mix import render
+    from miamix_cpu.plan import normals, sampling
+    from miamix_cpu.samples import addresses as gather
+    from miamix_cpu.samples import fingerprint, labels
 
     MiAMix(2)(np.zeros((2, 4, 4, 3), np.uint8), [0, 1], rng=np.random.default_rng(0))
     fingerprint.hash_images([np.zeros((4, 4), np.uint8)])

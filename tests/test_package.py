@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import miamix_cpu
-from miamix_cpu.cache import KERNEL_SOURCES
+from miamix_cpu.jit.cache import KERNEL_SOURCES
 
 PACKAGE = Path(miamix_cpu.__file__).parent
 MODULES = sorted(

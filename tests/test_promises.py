@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Subset
 
 from miamix_cpu import EpochSampler, Indexed, MiAMix, MiAMixCollator, MiAMixConfig, MixSchedule
 from miamix_cpu.config import METHODS
-from miamix_cpu.randomness import PLAN, stream
+from miamix_cpu.plan.streams import PLAN, stream
 from tests.transforms import Numbers, Positions
 
 pytestmark = pytest.mark.filterwarnings(

@@ -26,7 +26,7 @@ def test_examples_run(tmp_path, monkeypatch):
 def test_what_it_names_exists():
     """Every test that is named as the proof of a promise; `::name` is in the file named before it."""
     named, path = [], None
-    for own, name in re.findall(r"`(tests/\w+\.py)?::(\w+)`", README.read_text()):
+    for own, name in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", README.read_text()):
         path = own or path
         assert f"def {name}(" in (README.parent / path).read_text(), (path, name)
         named.append(name)

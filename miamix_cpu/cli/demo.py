@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from miamix_cpu.cli.gallery import draw_gallery, rows_of
 from miamix_cpu.collate import MiAMixCollator
-from miamix_cpu.two_views import TwoViews
+from miamix_cpu.views.two_views import TwoViews
 from miamix_cpu.warm import warmup
 
 _SIDE = 16

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.cli import UserError
-from miamix_cpu.gather import gather
-from miamix_cpu.mixed_batch import MixedBatch
+from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mixer import mix_views, normalisation
-from miamix_cpu.plan import MixPlan, describe_layer
+from miamix_cpu.plan.mix_plan import MixPlan, describe_layer
+from miamix_cpu.samples.addresses import gather
 
 
 @dataclass(frozen=True)

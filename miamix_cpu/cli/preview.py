@@ -11,7 +11,7 @@ from miamix_cpu.cli import UserError
 from miamix_cpu.cli.gallery import draw_gallery, rows_of
 from miamix_cpu.collate import MiAMixCollator
 from miamix_cpu.config import MiAMixConfig
-from miamix_cpu.two_views import TwoViews
+from miamix_cpu.views.two_views import TwoViews
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field", "immunohistochemistry")

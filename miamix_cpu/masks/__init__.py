@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from miamix_cpu.arrays import run
-from miamix_cpu.compile import exact, inlined, kernel
 from miamix_cpu.config import AGMIX, CUTMIX, FMIX, GMIX, GRIDMIX, MIXUP, MiAMixConfig
+from miamix_cpu.jit.arrays import run
+from miamix_cpu.jit.compile import exact, inlined, kernel
+from miamix_cpu.jit.scalars import larger, smaller
 from miamix_cpu.masks.agmix import draw_agmix
 from miamix_cpu.masks.augment import draw_augmentation, smooth
 from miamix_cpu.masks.cutmix import box_of, draw_cutmix, fill_cutmix
@@ -22,7 +23,6 @@ from miamix_cpu.masks.fmix import draw_fmix, fill_fmix, filter_noise, harmonics_
 from miamix_cpu.masks.gmix import draw_gmix, fill_gaussian
 from miamix_cpu.masks.gridmix import draw_gridmix, fill_gridmix
 from miamix_cpu.masks.mixup import draw_mixup, fill_mixup
-from miamix_cpu.scalars import larger, smaller
 
 __all__ = [
     "GENERATORS",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compile import exact
+from miamix_cpu.jit.compile import exact
 from miamix_cpu.masks.gmix import set_deviations
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.arrays import empty, fill, run
-from miamix_cpu.compile import exact, inlined, kernel
+from miamix_cpu.jit.arrays import empty, fill, run
+from miamix_cpu.jit.compile import exact, inlined, kernel
+from miamix_cpu.jit.scalars import larger, smaller
 from miamix_cpu.masks.running import LANES, ROWS, add_up
-from miamix_cpu.scalars import larger, smaller
 
 #: Its square fits 16 bits, signed.
 LARGEST_WINDOW = 181

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.arrays import fill, run
-from miamix_cpu.compile import exact, kernel
-from miamix_cpu.scalars import larger, smaller
+from miamix_cpu.jit.arrays import fill, run
+from miamix_cpu.jit.compile import exact, kernel
+from miamix_cpu.jit.scalars import larger, smaller
 
 
 @exact

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.arrays import address_of, array_at, empty, fill, run
-from miamix_cpu.compile import allocating, exact, inlined, kernel
+from miamix_cpu.jit.arrays import address_of, array_at, empty, fill, run
+from miamix_cpu.jit.compile import allocating, exact, inlined, kernel
+from miamix_cpu.jit.scalars import larger, smaller
 from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
 from miamix_cpu.masks.threshold import choose_largest
-from miamix_cpu.scalars import larger, smaller
 
 #: Beyond this many harmonics along the longer side the field comes from a full FFT.
 MOST_HARMONICS = 32

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.arrays import fill
-from miamix_cpu.compile import exact, kernel
-from miamix_cpu.scalars import larger, reinterpret, smaller
+from miamix_cpu.jit.arrays import fill
+from miamix_cpu.jit.compile import exact, kernel
+from miamix_cpu.jit.scalars import larger, reinterpret, smaller
 
 
 @exact

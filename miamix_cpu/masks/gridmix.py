@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.arrays import empty, fill
-from miamix_cpu.compile import allocating, exact, kernel
+from miamix_cpu.jit.arrays import empty, fill
+from miamix_cpu.jit.compile import allocating, exact, kernel
+from miamix_cpu.jit.scalars import smaller
 from miamix_cpu.masks.threshold import choose_largest
-from miamix_cpu.scalars import smaller
 
 
 @exact

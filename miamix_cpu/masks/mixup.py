@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.arrays import fill
-from miamix_cpu.compile import exact, kernel
+from miamix_cpu.jit.arrays import fill
+from miamix_cpu.jit.compile import exact, kernel
 
 
 @exact

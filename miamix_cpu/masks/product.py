@@ -14,8 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from miamix_cpu.compile import kernel
-from miamix_cpu.scalars import larger, smaller
+from miamix_cpu.jit.compile import kernel
+from miamix_cpu.jit.scalars import larger, smaller
 
 #: A tile of the result: ROWS rows of LANES values. Operands are padded to whole tiles.
 ROWS, LANES = 4, 16

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from miamix_cpu.compile import kernel
+from miamix_cpu.jit.compile import kernel
 
 #: Rows that are added up together, and values of each of them at a time.
 ROWS, LANES = 4, 8

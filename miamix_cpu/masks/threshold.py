@@ -9,10 +9,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from miamix_cpu.arrays import address_of, array_at, empty, fill, run
-from miamix_cpu.compile import allocating, inlined, kernel
+from miamix_cpu.jit.arrays import address_of, array_at, empty, fill, run
+from miamix_cpu.jit.compile import allocating, inlined, kernel
+from miamix_cpu.jit.scalars import larger, reinterpret, smaller
 from miamix_cpu.masks.product import LANES
-from miamix_cpu.scalars import larger, reinterpret, smaller
 
 _FEW = 8  # values that are sorted out one by one
 _SAMPLED_FROM = 1 << 12

@@ -1,0 +1,152 @@
+"""MiAMixBatch: a batch of arrays in, the mixed batch of arrays out; for Ray Data, Grain, and whoever has no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.checks import check_integer
+from miamix_cpu.config import MiAMixConfig, names_fields
+from miamix_cpu.epochs import MixSchedule
+from miamix_cpu.keyed import KeyedMixer, Prepared
+from miamix_cpu.mix.memory import empty_array
+from miamix_cpu.samples.labels import soft_targets
+from miamix_cpu.samples.samples import read_columns, read_samples
+
+
+class MiAMixBatch(KeyedMixer):
+    """A function of batches that mixes: a dict of arrays in, a dict of arrays out.
+
+    The NumPy counterpart of `MiAMixCollator`, keyed like it: the same seed, epoch and samples give the same bytes, in
+    whatever process, also when a task is tried again. It has no state: the epoch is a value given to it, since shared
+    memory does not cross machines. Torch is not imported.
+
+    Parameters
+    ----------
+    num_classes : int
+    config : MiAMixConfig, optional
+        Table 1 of the paper by default.
+    transform : callable, optional
+        Makes the views, as in `MiAMixCollator`.
+    seed : int
+    epoch : int
+        Another epoch mixes the same samples otherwise.
+    dtype : "uint8", "float32" or "float16", optional
+        Of the mixed images; by default that of the views, or float32 with `mean` and `std`.
+    mean, std : sequences of C floats, optional
+        Normalise while mixing, (x - mean) / std with x in [0, 1]; uint8 views and a float `dtype` only.
+    layout : "auto", "channels_last" or "channels_first"
+        Of images: "auto" reads arrays as (H, W, C), and refuses what can't be that.
+    memory_format : "channels_last" or "channels_first"
+        Of the mixed images: (N, H, W, C), or (N, C, H, W).
+    label_smoothing : float in [0, 1]
+        Targets become y * (1 - s) + s / num_classes.
+    keys, out_keys : (str, str)
+        Image and label in the batch, and in the result; the former by default.
+    index_key : str or int, optional
+        The column that identifies a sample: hashed instead of its image.
+    schedule : MixSchedule, optional
+        The probability of mixing, by epoch.
+    return_masks : bool
+        Add the masks, float32 (N, H, W), under the key "masks" or after the targets.
+
+    Examples
+    --------
+    >>> mix = MiAMixBatch(10, MiAMixConfig(p_self=0.0), seed=0, epoch=3)
+    >>> batch = mix({"image": np.zeros((4, 32, 32, 3), np.uint8), "label": np.arange(4), "id": np.arange(4)})
+    >>> {name: column.shape for name, column in batch.items()}
+    {'image': (4, 32, 32, 3), 'label': (4, 10), 'id': (4,)}
+    """
+
+    @names_fields
+    def __init__(
+        self,
+        num_classes: int,
+        config: MiAMixConfig | None = None,
+        *,
+        transform: Callable[..., Any] | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        dtype: Any = None,
+        mean: Any = None,
+        std: Any = None,
+        layout: str = "auto",
+        memory_format: str = "channels_last",
+        label_smoothing: float = 0.0,
+        keys: tuple[str, str] = ("image", "label"),
+        out_keys: tuple[str, str] | None = None,
+        index_key: str | int | None = None,
+        schedule: MixSchedule | None = None,
+        return_masks: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            config,
+            transform=transform,
+            seed=seed,
+            dtype=dtype,
+            mean=mean,
+            std=std,
+            layout=layout,
+            memory_format=memory_format,
+            targets="soft",
+            label_smoothing=label_smoothing,
+            keys=keys,
+            out_keys=out_keys,
+            index_key=index_key,
+            schedule=schedule,
+            return_masks=return_masks,
+        )
+        self.epoch = check_integer("epoch", epoch, low=0)
+
+    def __call__(self, batch: Mapping[str, Any] | Sequence[Any]) -> Any:
+        """Mix a batch.
+
+        Parameters
+        ----------
+        batch : dict of columns, or a list of samples
+            Columns are arrays: images (N, H, W, C) or (N, H, W), or N arrays where a transform makes them alike;
+            labels (N,) or (N, num_classes); others are kept as they are. Samples are what `MiAMixCollator` takes;
+            their other entries are stacked. Nothing is modified.
+
+        Returns
+        -------
+        dict, or for samples that are tuples (images, targets, ...)
+            targets float32 (N, num_classes).
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the column or the sample, what it holds, and what is allowed.
+        """
+        if isinstance(batch, Mapping):
+            parts = read_columns(batch, self.keys, self.index_key)
+            extras: dict[Any, Any] = dict(parts.extras)
+        else:
+            parts = read_samples(batch, self.keys, self.index_key)
+            extras = {key: _stacked(key, values) for key, values in parts.extras.items()}
+        prepared = self._prepare(parts, None, self.epoch)
+        images, targets, masks = self._render(prepared)
+        return self._packed(images, targets, masks, extras, parts.kind)
+
+    def _render(self, prepared: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        plan, view = prepared.plan, prepared.first.arrays[0]
+        dtype = self.dtype or ("float32" if self.mean is not None else str(view.dtype))
+        shape = prepared.shape(self.memory_format)
+        if view.ndim == 2 and self.memory_format == "channels_last":  # (N, H, W) comes back as it went in
+            shape = (len(plan), *view.shape)
+        images = empty_array(shape, np.uint8 if dtype == "uint8" else np.float32)
+        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
+        lam = self._mix(prepared, images, masks, "uint8" if dtype == "uint8" else "float32")
+        targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
+        soft_targets(prepared.labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets)
+        return images.astype(dtype, copy=False), targets, masks
+
+
+def _stacked(key: Any, values: list[Any]) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"the samples' entries {key!r} can't be stacked: {error}") from error

@@ -1,0 +1,209 @@
+"""Labels: read from samples, mixed by lam (MiAMix, section 3.2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.checks import short
+from miamix_cpu.jit.arrays import fill
+from miamix_cpu.jit.compile import entry, exact
+
+_ROUNDING = 1e-5  # by how much a row of soft labels in float32 may miss its bounds
+
+
+def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndarray:
+    """Labels as one array.
+
+    Parameters
+    ----------
+    labels : N integers (Python, NumPy or 0-d tensors), or N vectors (num_classes,) in [0, 1], soft or multi-label
+    num_classes : int
+
+    Returns
+    -------
+    int64 (N,) or float32 (N, num_classes)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the sample, its label, and what is allowed.
+    """
+    array = _stack(labels)
+    is_ours = isinstance(labels, list)
+    if array.ndim == 2 and array.shape[1] == 1 and num_classes > 1 and array.dtype.kind in "iu":
+        array, is_ours = array[:, 0].astype(np.int64), True
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        if num_classes == 1:
+            raise ValueError(
+                "labels are classes, but with num_classes=1 there is nothing to classify, every target would be 1: "
+                "give num_classes=2, or for a single output labels that are vectors of one float, [0.0] or [1.0]"
+            )
+        classes = array if is_ours else np.array(array, dtype=np.int64)  # our own, as kernels want it
+        values = classes.tolist()  # of a batch's numbers Python finds the largest sooner than NumPy
+        if min(values) < 0 or max(values) >= num_classes:
+            i = int(np.argmax((array < 0) | (array >= num_classes)))
+            raise ValueError(f"label of sample {i} must be in [0, {num_classes - 1}], got {array[i]}")
+        return classes
+    if array.ndim == 1:
+        if np.isnan(array).any():
+            raise ValueError(f"label of sample {int(np.argmax(np.isnan(array)))} is NaN")
+        raise TypeError(_not_a_class(0, array[0]))
+    if array.ndim != 2 or array.shape[1] != num_classes:
+        raise ValueError(
+            f"label of sample 0 must be an integer class, or have num_classes={num_classes} values, got shape "
+            f"{array.shape[1:]} of {array.dtype}; give int(label) if one number is a class"
+        )
+    vectors = array.astype(np.float32, copy=False)
+    outside = ~((vectors >= -_ROUNDING) & (vectors <= 1 + _ROUNDING)).all(axis=1)
+    if outside.any():
+        i = int(np.argmax(outside))
+        raise ValueError(f"label of sample {i} must have values in [0, 1], got {short(vectors[i].tolist())}")
+    return vectors
+
+
+def _not_a_class(i: int, label: Any) -> str:
+    return (
+        f"label of sample {i} must be an integer class or a vector of numbers, got the float {float(label):g}: give "
+        "int(label) if it is a class; single numbers as targets (regression) are not mixed"
+    )
+
+
+def _stack(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """`labels` as one numeric array, (N,) or (N, C)."""
+    if isinstance(labels, np.ndarray) and labels.dtype == object:  # a column of lists, as Ray has them
+        labels = list(labels)
+    if not isinstance(labels, np.ndarray):
+        try:
+            n = len(labels)
+        except TypeError:
+            raise TypeError(f"labels must be a sequence, got {type(labels).__name__}") from None
+        if n and _INTEGERS.issuperset(map(type, labels)):
+            return _classes(labels)
+        labels = _stack_one_by_one(labels)
+    if labels.size == 0:
+        raise ValueError(f"labels must not be empty, got shape {labels.shape}")
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(f"labels must be integers or vectors of numbers, got {labels.dtype}")
+    return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+
+
+def _classes(labels: Sequence[Any]) -> np.ndarray:
+    try:
+        return np.array(labels, dtype=np.int64)
+    except OverflowError as error:
+        raise ValueError(f"labels must be classes: {error}") from error
+
+
+_INTEGERS = frozenset((int, bool, np.int64, np.int32, np.uint8))  # which np.array takes fast
+
+
+def _as_array(label: Any) -> np.ndarray:
+    if hasattr(label, "detach"):  # a tensor, perhaps of bfloat16, of which NumPy knows nothing
+        label = (label.float() if label.is_floating_point() else label).numpy(force=True)
+    return np.asarray(label)
+
+
+def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
+    """Labels of any kind, each looked at by itself, so that the first odd one can be named."""
+    arrays: list[np.ndarray] = []
+    for i, label in enumerate(labels):
+        try:
+            array = _as_array(label)
+        except (ValueError, TypeError, RuntimeError):
+            array = np.asarray(None)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"label of sample {i} must be an integer class or a vector of numbers, got {type(label).__name__} "
+                f"{short(label)}"
+            )
+        if array.shape != (arrays[0].shape if arrays else array.shape):
+            raise ValueError(f"label of sample {i} has shape {array.shape}, that of sample 0 {arrays[0].shape}")
+        if array.ndim == 0 and array.dtype.kind == "f":
+            if np.isnan(array):
+                raise ValueError(f"label of sample {i} is NaN")
+            raise TypeError(_not_a_class(i, array))
+        arrays.append(array)
+    if arrays and arrays[0].ndim == 0:
+        return _classes([array.item() for array in arrays])  # uint64 beside int64 would be float64
+    return np.array(arrays) if arrays else np.zeros(0)
+
+
+def soft_targets(
+    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, num_classes: int, label_smoothing: float, out: np.ndarray
+) -> None:
+    """lam * y_i + (1 - lam) * y_partner, smoothed: y * (1 - s) + s / C.
+
+    Equal labels give exactly that label, whatever lam is: vectors as y_i + (1 - lam) * (y_partner - y_i), and for
+    integers (1 - t) + t is 1 in float32 for every t in [0, 1].
+
+    Parameters
+    ----------
+    labels : int64 (N,) or float32 (N, C)
+    partner : int64 (N,)
+    lam : float32 (N,)
+    out : float32 (N, C); overwritten
+
+    Raises
+    ------
+    ValueError
+        Where labels that do not sum to 1 are to be smoothed.
+    """
+    if labels.ndim == 2:
+        if label_smoothing:
+            check_sums(labels)
+        taken = np.float32(1) - lam
+        others = labels[partner]
+        others -= labels
+        others *= taken[:, None]
+        np.add(labels, others, out=out)
+        if label_smoothing:
+            out *= np.float32(1 - label_smoothing)
+            out += np.float32(label_smoothing / num_classes)
+        return
+    mix_classes(labels, partner, lam, 1 - label_smoothing, label_smoothing / num_classes, out)
+
+
+@entry
+def mix_classes(
+    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, on: float, off: float, out: np.ndarray
+) -> None:
+    """`soft_targets` of classes.
+
+    Parameters
+    ----------
+    labels, partner, lam, out : as in `soft_targets`
+    on, off : float, what a label adds to its class, and what all classes have
+    """
+    for i in range(labels.size):
+        row = out[i]
+        fill(row, np.float32(off))
+        add_classes(row, labels[i], labels[partner[i]], lam[i], np.float32(on))
+
+
+@exact
+def add_classes(row: np.ndarray, own: int, other: int, lam: np.float32, on: np.float32) -> None:
+    """Add what a sample's own label and its partner's give to a row of targets.
+
+    Parameters
+    ----------
+    row : float32 (C,); changed
+    own, other : int, classes
+    lam, on : float32
+    """
+    taken = np.float32(1.0) - lam
+    row[own] += (np.float32(1.0) - taken) * on
+    row[other] += taken * on
+
+
+def check_sums(labels: np.ndarray) -> None:
+    """Raise ValueError unless each vector sums to 1: smoothing is not defined for multi-label."""
+    sums = labels.sum(axis=1)
+    wrong = np.abs(sums - 1) > 1e-3
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"label_smoothing needs labels that sum to 1, got {sums[i]:g} for sample {i}; multi-label can't be smoothed"
+        )

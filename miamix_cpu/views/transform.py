@@ -1,0 +1,312 @@
+"""The two augmented views: the caller's transform, called once a view on a stream that the batch's key gives."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.checks import callers_level, short
+from miamix_cpu.once import Once
+from miamix_cpu.plan.streams import seeded_globals, views_lock
+from miamix_cpu.samples.images import is_pil, is_tensor
+from miamix_cpu.views.generators import Found, find_generators, reseeded
+
+# Albumentations asks the network for its newest version when it is imported.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
+def is_albumentations(transform: Any) -> bool:
+    """Whether `transform` is one of Albumentations' (or AlbumentationsX's); neither is imported for it."""
+    return any(base.__module__.partition(".")[0] == "albumentations" for base in type(transform).__mro__)
+
+
+def _is_own(transform: Any) -> bool:
+    """Whether a transform is of a class of Albumentations that runs no code of the caller's."""
+    return type(transform).__module__.partition(".")[0] == "albumentations" and type(transform).__name__ != "Lambda"
+
+
+def takes_keyword(transform: Any) -> bool:
+    """Whether `transform` is called as `transform(image=x)["image"]` rather than `transform(x)`."""
+    if is_albumentations(transform):
+        return True
+    try:
+        parameters = inspect.signature(transform).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    if any(p.name == "image" and p.kind is not p.POSITIONAL_ONLY for p in parameters):
+        return True
+    return bool(parameters) and all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
+
+
+class Transform:
+    """A transform that draws from a stream of ours, whatever it draws from by itself.
+
+    The caller's object is used as it is at that moment, never copied, and its generators are as they were afterwards:
+    they may share it with a validation set, or change it between epochs. Albumentations' transforms are lent ours. Any
+    other callable, and the caller's code inside a Compose, runs with the process's generators seeded, and with
+    those that it owns (`generators.py`). Only one thread of a process makes views at a time.
+
+    What is not Albumentations' own code may write to the image that it is given, so it is given a copy.
+
+    Parameters
+    ----------
+    transform : callable
+    once : Once, optional
+        By which it warns.
+    copies_results : bool
+        Code of the caller's may return memory that it uses again: have all that it returns copied, not only once that
+        has been found out.
+
+    Raises
+    ------
+    TypeError
+        Where it cannot be called.
+    ImportError
+        Where it is of an Albumentations before 2.0.
+    """
+
+    def __init__(
+        self, transform: Callable[..., Any], once: Once | None = None, *, copies_results: bool = False
+    ) -> None:
+        if not callable(transform):
+            raise TypeError(f"transform must be callable, got {short(transform)}")
+        self.transform = transform
+        self.keyword = takes_keyword(transform)
+        self.takes_arrays = is_albumentations(transform)
+        if self.takes_arrays and not hasattr(transform, "set_random_state"):
+            raise ImportError(
+                f"transform is of an Albumentations that is too old, {_version_of_albumentations()}: its views can't "
+                "be seeded; version 2.0 or newer is needed, pip install 'albumentations>=2.0.8'"
+            )
+        if self.takes_arrays and getattr(transform, "seed", None) is not None:
+            warnings.warn(
+                f"the transform's own seed={transform.seed!r} is not used: "  # type: ignore[attr-defined]
+                "views are drawn from the batch's key (MiAMixCollator's seed)",
+                stacklevel=callers_level(),
+            )
+        self._once = once or Once(shared=False)
+        self._copies_results = copies_results
+        self._looked_through = False
+        self._passed_through: int | None = 0  # views in a row that were what was given; None: not looked at any more
+
+    def make(
+        self,
+        images: list[Any],
+        planar: bool,
+        indices: Sequence[int],
+        rng: np.random.Generator,
+        names: Callable[[int], str],
+        beside: Sequence[Any] = (),
+    ) -> list[Any]:
+        """One view of each of `images[i]`, i in `indices`, drawn in that order; no image is changed.
+
+        Parameters
+        ----------
+        images : arrays for Albumentations (`takes_arrays`), else as the samples hold them
+        planar : bool, whether arrays are (C, H, W)
+        indices : ints
+        rng : numpy.random.Generator
+        names : int -> str
+            How messages call view i, e.g. "the first view of sample 3".
+        beside : views that were made before and are still wanted
+
+        Raises
+        ------
+        Exception
+            The transform's own, with a note that names the view.
+        TypeError
+            Where the transform returns nothing.
+        ReusesMemory
+            Where a view was written over, or one of `beside`. Make all of them again: from now on results are copied.
+        """
+        if planar:
+            images = [image if image.ndim == 2 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
+        with views_lock():
+            nodes = _albumentations_nodes(self.transform) if self.takes_arrays else []
+            foreign = [node for node in nodes if not _is_own(node)] if nodes else [self.transform]
+            with lent(nodes, rng):
+                if not foreign:
+                    return [self._view(images[i], i, names) for i in indices]
+                views = self._make_foreign(foreign, nodes, images, indices, rng, names)
+        if not self._copies_results and _overlap([*beside, *views]):
+            self._copies_results = True
+            raise ReusesMemory
+        return views
+
+    def _make_foreign(
+        self,
+        foreign: list[Any],
+        nodes: list[Any],
+        images: list[Any],
+        indices: Sequence[int],
+        rng: np.random.Generator,
+        names: Callable[[int], str],
+    ) -> list[Any]:
+        """`make` by code that may write to what it is given, and draw from anywhere."""
+        ignored = [node for node in nodes if _is_own(node)]
+        ignored += [part for node in nodes for part in (node.random_generator, node.py_random)]
+        found = find_generators(foreign, ignored)
+        views = []
+        with seeded_globals(rng), reseeded(found, rng):
+            for i in indices:
+                given = self._copy(images[i], i, names)  # dropped at once where the view is another array
+                view = self._view(given, i, names)
+                if self._passed_through is not None:
+                    self._look_at(view, given, images[i])
+                if view is not given and (self._copies_results or not _owns_its_memory(view)):
+                    view = copied(view)
+                views.append(view)
+        if not self._looked_through:
+            self._looked_through = True
+            self._check_generators(found, find_generators(foreign, ignored))
+        return views
+
+    def _check_generators(self, before: Found, after: Found) -> None:
+        """Warn of what the transform draws from that could not be seeded."""
+        for kind, what in before.unreachable:
+            self._once.warn(
+                f"unreachable {kind}",
+                f"{kind} holds {what}, which can't be seeded, so its views are not determined by the seed: draw from a "
+                "numpy.random.Generator that is an attribute, or from numpy.random, random or torch",
+            )
+        known = set(map(id, before.generators))
+        late = [generator for generator in after.generators if id(generator) not in known]
+        if late:
+            name = getattr(self.transform, "__qualname__", type(self.transform).__qualname__)
+            self._once.warn(
+                "late generator",
+                f"{name} made a {type(late[0]).__name__} when it was first called, so the first views of each process "
+                "are not determined by the seed: make it in __init__",
+            )
+
+    def _look_at(self, view: Any, given: Any, image: Any) -> None:
+        """Warn where the first views, `_MANY` of them, are what was given, unchanged."""
+        if view is not given or not isinstance(view, np.ndarray) or not np.array_equal(view, image):
+            self._passed_through = None
+            return
+        self._passed_through = (self._passed_through or 0) + 1
+        if self._passed_through == _MANY:
+            self._passed_through = None
+            self._once.warn(
+                "passed through",
+                f"the transform returned the arrays that it was given, unchanged, for the first {_MANY} views: "
+                "torchvision's v2 transforms pass arrays through, so begin with v2.ToImage() or let the dataset give "
+                "PIL images or tensors",
+            )
+
+    def _copy(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
+        try:
+            return copied(image)
+        except Exception as error:  # PIL reads a file when its values are asked for
+            error.add_note(f"raised when the image was read, for {names(i)}")
+            raise
+
+    def _view(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
+        try:
+            view = self.transform(image=image) if self.keyword else self.transform(image)
+        except Exception as error:
+            error.add_note(f"raised by the transform, for {names(i)}")
+            if not self.keyword:
+                error.add_note("it is given the image alone; one that takes a whole sample belongs in the dataset")
+            raise
+        if isinstance(view, dict):
+            view = view.get("image")
+        if view is None:
+            raise TypeError(f"the transform returned nothing for {names(i)}")
+        return view
+
+
+class ReusesMemory(Exception):  # no error: whoever asked for the views asks again
+    """A transform returns memory that it writes to again, so a view was lost."""
+
+
+_MANY = 16  # views of which a transform that leaves half of all images alone hardly ever changes none
+
+
+def copied(image: Any) -> Any:
+    """A copy in memory of its own, to which anybody may write; what is no image is handed on as it is."""
+    if is_pil(image):
+        return _copied_picture(image)
+    if isinstance(image, np.ndarray):
+        return image.copy()
+    return image.clone() if is_tensor(image) else image
+
+
+def _copied_picture(picture: Any) -> Any:
+    """A copy of a PIL image that has its attributes too, `filename` and the caller's own, but not those of its file."""
+    new = picture.copy()
+    for name, value in vars(picture).items():
+        if name not in vars(new) and not name.startswith("_") and name not in _OF_A_FILE:
+            setattr(new, name, value)
+    new.format = picture.format
+    return new
+
+
+_OF_A_FILE = frozenset(("fp", "tile", "decoderconfig", "decodermaxblock", "map"))
+
+
+def _root(array: np.ndarray) -> np.ndarray:
+    """The array that an array looks at."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _owns_its_memory(view: Any) -> bool:
+    """Whether nobody else can write to a view's memory: not where it lies in a buffer of some other kind."""
+    if isinstance(view, np.ndarray):
+        return _root(view).base is None
+    return not getattr(view, "readonly", 0) if is_pil(view) else True
+
+
+def _owner(view: Any) -> int:
+    """What tells the memory of a view from that of others, as long as all of them live."""
+    if isinstance(view, np.ndarray):
+        return id(_root(view))
+    return int(view.untyped_storage().data_ptr()) if is_tensor(view) else id(view)
+
+
+def _overlap(views: list[Any]) -> bool:
+    """Whether a later call wrote into what an earlier one had returned: a transform that keeps its result's memory."""
+    return len(set(map(_owner, views))) < len(views)
+
+
+def _albumentations_nodes(transform: Any) -> list[Any]:
+    """An Albumentations transform and all that it is composed of."""
+    nodes, waiting = [], [transform]
+    while waiting:
+        node = waiting.pop()
+        nodes.append(node)
+        waiting += [part for part in getattr(node, "transforms", ()) if is_albumentations(part)]
+    return nodes
+
+
+def _version_of_albumentations() -> str:
+    return str(getattr(sys.modules.get("albumentations"), "__version__", "of unknown version"))
+
+
+@contextmanager
+def lent(nodes: list[Any], rng: np.random.Generator) -> Iterator[None]:
+    """Let Albumentations' transforms draw from `rng`; they have their own generators back afterwards.
+
+    Version 2.0.8 knows nothing of workers: left alone, all of them make the same augmentations.
+    """
+    if not nodes:
+        yield
+        return
+    own = [(node, node.random_generator, node.py_random) for node in nodes]
+    ours = random.Random(int(rng.integers(1 << 63)))
+    try:
+        nodes[0].set_random_state(rng, ours)
+        yield
+    finally:
+        for node, numpys, pythons in own:
+            node.random_generator, node.py_random = numpys, pythons

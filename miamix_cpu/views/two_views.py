@@ -1,0 +1,176 @@
+"""TwoViews: a dataset whose images are pairs of augmented views, for datasets that augment in `__getitem__`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.checks import check_choice, short
+from miamix_cpu.epochs import IndexedSample
+from miamix_cpu.once import Once, as_integers, share, shared_integers
+from miamix_cpu.plan.streams import VIEWS, batch_key, fingerprint_of, index_bytes, stream
+from miamix_cpu.samples.images import LAYOUTS, TRANSFORMED, as_array, is_planar, is_tensor
+from miamix_cpu.views.transform import Transform, copied
+from miamix_cpu.workers.passes import EpochCounter, current_fetcher, length_of
+
+
+class TwoViews:
+    """A map-style dataset whose images are pairs of augmented views, `((first, second), label)`.
+
+    For datasets that augment in `__getitem__`: take their transform out and give it to TwoViews. Item i's views are
+    drawn from a key made of (seed, epoch, i), so they are the same for any number of workers. An epoch is a pass over
+    the DataLoader, unless `set_epoch` says otherwise. An item that is drawn several times in an epoch has the same
+    views each time; around an `Indexed` dataset, asked by an `EpochSampler`, the epoch and the number of the draw
+    travel with i, and each draw has views of its own.
+
+    Parameters
+    ----------
+    dataset : map-style dataset
+        Of tuples `(image, label, ...)`, or of dicts.
+    transform : callable
+        As in `MiAMixCollator`.
+    seed : int
+    key : str
+        The image's key where samples are dicts.
+    layout : "auto", "channels_last" or "channels_first"
+        Of the dataset's images, for Albumentations.
+
+    Examples
+    --------
+    >>> dataset = TwoViews([(np.zeros((2, 2, 3), np.uint8), 7)], transform=lambda image: image)
+    >>> (first, second), label = dataset[0]
+    >>> label
+    7
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        transform: Callable[..., Any],
+        *,
+        seed: int = 0,
+        key: str = "image",
+        layout: str = "auto",
+    ) -> None:
+        check_choice("layout", layout, LAYOUTS)
+        self.layout = layout
+        self.dataset = dataset
+        self.seed = int(seed)
+        self.key = key
+        self._once = Once()
+        self._transform = Transform(transform, self._once, copies_results=True)
+        self._counter = EpochCounter()
+        self._given = shared_integers(1)  # the number of items given in the current epoch
+        inner = _augmenting(dataset)
+        if inner is not None:
+            self._once.warn(
+                "a dataset's own transform",
+                f"{type(inner).__name__} still has a transform of its own, which runs before TwoViews: what is random "
+                "in it is drawn once for both views, and not from the seed. Take it out of the dataset and give it "
+                "to TwoViews",
+            )
+
+    draws_views = True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        share(self._given)
+
+    def __deepcopy__(self, memo: Any) -> TwoViews:
+        """A copied loader is in the same epoch as the dataset that its owner goes on telling."""
+        copied = copy.copy(self)
+        copied.dataset, copied._transform = copy.deepcopy((self.dataset, self._transform), memo)
+        return copied
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other views from now on; call it before `iter(loader)`. Reaches live workers."""
+        self._counter.set(epoch)
+        self._given[0] = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        sample = self.dataset[index]
+        if isinstance(sample, IndexedSample):
+            return sample._replace(sample=self._with_views(sample.sample, sample.epoch, sample.index, sample.draw))
+        return self._with_views(sample, self._epoch(), index, 0)
+
+    def _epoch(self) -> int:
+        """The epoch that was told, counted on by passes over the loader."""
+        epoch, is_new = self._counter.epoch_of(current_fetcher())
+        given = as_integers(self._given)
+        if is_new and epoch != self._counter.current:
+            self._counter.current, given[0] = epoch, 0
+        given[0] += 1
+        length = length_of(self.dataset)
+        if 0 <= 2 * length < given[0]:
+            self._once.warn(
+                "views repeat",
+                f"TwoViews has given {given[0]} items of {length} in epoch {epoch}, and an item has the same views "
+                "whenever it is asked for in an epoch. If a new epoch has begun, call set_epoch(epoch) before "
+                "iter(loader); if the sampler draws items repeatedly, use TwoViews(Indexed(dataset), ...) with an "
+                "EpochSampler around the sampler",
+            )
+        return epoch
+
+    def _with_views(self, sample: Any, epoch: int, index: Any, draw: int) -> Any:
+        is_dict = isinstance(sample, dict)
+        if is_dict and self.key not in sample:
+            raise ValueError(f"item {index} has no {self.key!r}, it has {', '.join(map(repr, sample))}; see `key`")
+        if not is_dict and not (isinstance(sample, (tuple, list)) and len(sample) >= 2):
+            raise TypeError(f"item {index} must be (image, label, ...) or a dict, got {short(sample)}")
+        name = f"the image of item {index}"
+        image, planar = sample[self.key] if is_dict else sample[0], False
+        if isinstance(image, (tuple, list)):
+            raise TypeError(f"{name} must be one image, of which TwoViews makes two views, got {short(image)}")
+        if self._transform.takes_arrays:
+            array = as_array(image, name, TRANSFORMED)
+            image, planar = array, is_planar(image, array.shape, self.layout, name)
+        parts = [index_bytes(index, 0), *([b"draw %d" % draw] if draw else [])]
+        rng = stream(batch_key(self.seed, epoch, fingerprint_of(parts)), VIEWS)
+        views = self._transform.make(
+            [image, image], planar, (0, 1), rng, lambda i: f"the {('first', 'second')[i]} view of item {index}"
+        )
+        pair = tuple(_owned(view, image) for view in views)
+        if is_dict:
+            return {**sample, self.key: pair}
+        rest = (pair, *sample[1:])
+        return type(sample)._make(rest) if hasattr(sample, "_make") else rest
+
+
+def _owned(view: Any, image: Any) -> Any:
+    """A view that has no memory in common with the image; Albumentations may return the image itself."""
+    if isinstance(image, np.ndarray):
+        values = view.numpy(force=True) if is_tensor(view) else view
+        if isinstance(values, np.ndarray) and np.may_share_memory(values, image):
+            return copied(view)
+    return view
+
+
+def _augmenting(dataset: Any) -> Any:
+    """The dataset, or one that it is made of, which has a transform of its own; None where none has."""
+    for _ in range(8):
+        if _is_transform(getattr(dataset, "transform", None)) or _is_transform(getattr(dataset, "transforms", None)):
+            return dataset
+        inner = getattr(dataset, "dataset", None)
+        if inner is None:
+            parts = getattr(dataset, "datasets", None)
+            found = map(_augmenting, parts) if isinstance(parts, (list, tuple)) else ()
+            return next((part for part in found if part is not None), None)
+        dataset = inner
+    return None
+
+
+def _is_transform(value: Any) -> bool:
+    """Whether what a dataset has by this name changes its images.
+
+    A method does not, nor does what torchvision's datasets keep of a `transform` that is taken out of them.
+    """
+    return not (
+        value is None or isinstance(value, MethodType) or hasattr(value, "target_transform") or value in ([], ())
+    )
