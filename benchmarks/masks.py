@@ -17,43 +17,39 @@ MASKS = 64
 
 
 def cases(size: int) -> dict[str, Callable[[], Any]]:
-    """A plan of one method each, rendered mask by mask in one compiled call."""
+    """A plan of one method each, all its masks rendered in one call, into the same few."""
     from numba import njit
 
     from miamix_cpu import MiAMix, MiAMixConfig
     from miamix_cpu.config import METHODS
-    from miamix_cpu.masks import GENERATORS, fill_hole, smooth
-    from miamix_cpu.masks.augment import make_room
-    from miamix_cpu.masks.fmix import make_tables
-    from miamix_cpu.masks.product import padded
+    from miamix_cpu.masks import method_of
+    from miamix_cpu.masks.smooth import smooth
 
-    @njit(nogil=True)
-    def fill_all(hole: Any, layers: Any, coefficients: Any, tables: Any, room: Any, spare: Any) -> None:
-        for j in range(layers.size):
-            fill_hole(hole, layers[j], coefficients, tables, spare)
-            if layers[j]["window"] > 0:
-                smooth(hole, layers[j]["window"], room)
+    def fill_all(code: int, layers: Any, coefficients: Any) -> None:
+        method_of(code).fill(layers, code, slots, holes, coefficients)
+        if layers["window"].any():
+            smooth(layers, slots, holes)
 
     @njit(nogil=True)
     def fill_constant(hole: Any, times: int) -> None:
         for j in range(times):
             hole[:] = np.float32(j)
 
-    hole, spare, found = np.empty((size, size), np.float32), np.empty(padded(size, size), np.float32), {}
-    found["floor: fill"] = partial(fill_constant, hole, MASKS)
-    for method, generator in zip(METHODS, GENERATORS, strict=True):
+    holes, slots, found = np.empty((2, size, size), np.float32), np.arange(MASKS) % 2, {}
+    found["floor: fill"] = partial(fill_constant, holes[0], MASKS)
+    for code, method in enumerate(METHODS):
+        if not hasattr(method_of(code), "fill"):
+            continue
         variants = {"": {"p_aug": 0, "p_smooth": 0}}
-        if generator.augmentable:
+        if method_of(code).AUGMENTABLE:
             variants |= {" rotated, sheared": {"p_aug": 1, "p_smooth": 0}, " smoothed": {"p_aug": 0, "p_smooth": 1}}
         for name, augmentation in variants.items():
             config = MiAMixConfig(methods=(method,), weights=(1,), k_max=1, **augmentation)
             plan = MiAMix(2, config).plan(MASKS, size, size, rng=np.random.default_rng(0))
-            most = int(max(plan.layers["columns"].max(), plan.layers["rows"].max()))
-            tables, room = make_tables(size, size, most), make_room(size, size)
-            found[method + name] = partial(fill_all, hole, plan.layers, plan.coefficients, tables, room, spare)
+            found[method + name] = partial(fill_all, code, plan.layers, plan.coefficients)
             found[method + name]()
-            if not (np.isfinite(hole).all() and 0 <= hole.min() <= hole.max() <= 1):
-                raise ValueError(f"{method}{name}: values from {hole.min()} to {hole.max()}")
+            if not (np.isfinite(holes).all() and 0 <= holes.min() <= holes.max() <= 1):
+                raise ValueError(f"{method}{name}: values from {holes.min()} to {holes.max()}")
     from scipy import fft
 
     rng = np.random.default_rng(0)

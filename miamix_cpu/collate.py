@@ -19,9 +19,9 @@ from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.mix.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
+from miamix_cpu.mix.targets import soft_targets
 from miamix_cpu.mixer import check_dtype
 from miamix_cpu.plan.mix_plan import MixPlan
-from miamix_cpu.samples.labels import soft_targets
 from miamix_cpu.samples.samples import Samples, read_samples
 from miamix_cpu.workers.epoch_state import EpochState
 from miamix_cpu.workers.transport import channels_first_view, empty, from_array, register_node

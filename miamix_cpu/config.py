@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real, short
 
 Init = TypeVar("Init", bound=Callable[..., None])
@@ -18,6 +20,9 @@ Init = TypeVar("Init", bound=Callable[..., None])
 #: Every mask generator's name; the index is its code in a plan.
 METHODS = ("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix")
 MIXUP, CUTMIX, FMIX, GRIDMIX, GMIX, AGMIX = range(len(METHODS))
+
+#: Pixels of the largest smoothing window: its square fits 16 bits, signed.
+LARGEST_WINDOW = 181
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +252,14 @@ class MiAMixConfig:
             "p_self": 0.0, "p_aug": 0.0, "p_smooth": 0.0, "second_view": "shared",
         }  # fmt: skip
         return cls(**{**fields, **changes})
+
+    @functools.cached_property
+    def shares(self) -> np.ndarray:
+        """float64 (number of METHODS,): the weights by the methods' codes, cumulative, up to 1; not to be changed."""
+        weights = dict(zip(self.methods, self.weights, strict=True))
+        shares = np.cumsum([weights.get(name, 0.0) for name in METHODS])
+        # Past the last method with a weight no uniform number can reach.
+        return np.where(shares == shares[-1], np.inf, shares / shares[-1])
 
     def replace(self, **changes: Any) -> MiAMixConfig:
         """A copy with some fields changed, validated anew."""

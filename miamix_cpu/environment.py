@@ -9,7 +9,6 @@ import sys
 import time
 import warnings
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 #: Distributions that install the same folder, `cv2/`, over each other.
@@ -89,11 +88,11 @@ def _albumentations(versions: dict[str, str]) -> str:
 
 
 def _cpu() -> str:
-    from llvmlite import binding
+    from miamix_cpu.jit.compiler import cpu
 
-    features = binding.get_host_cpu_features()
+    name, features = cpu()
     wanted = ("sse4.2", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")
-    return f"{binding.get_host_cpu_name()}: {', '.join(name for name in wanted if features.get(name)) or 'no vectors'}"
+    return f"{name}: {', '.join(feature for feature in wanted if feature in features) or 'no vectors'}"
 
 
 def _usable_cores() -> int:
@@ -101,14 +100,15 @@ def _usable_cores() -> int:
 
 
 def _cache() -> str:
-    from miamix_cpu.mix.render import render
+    import miamix_cpu.warm  # noqa: F401  # and with it all that is compiled
+    from miamix_cpu.jit.cache import cache_folders
 
-    path = getattr(render._cache, "cache_path", None)
-    if path is None:
+    folders = cache_folders()
+    if not folders:
         return "none: each process compiles anew; set NUMBA_CACHE_DIR to a writable folder"
-    files = list(Path(path).glob("*.nbc"))
+    files = [file for folder in folders for file in folder.glob("*.nbc")]
     size = sum(file.stat().st_size for file in files) / 2**20
-    return f"{path}, {len(files)} files, {size:.1f} MiB"
+    return f"{os.path.commonpath(folders)}, {len(files)} files, {size:.1f} MiB"
 
 
 def _start_method() -> str:

@@ -13,18 +13,19 @@ import numpy as np
 from miamix_cpu.checks import check_choice, check_integer, short
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule, probability_of
-from miamix_cpu.mixer import MiAMix, mix_views, normalisation
+from miamix_cpu.mix.render import mix_views
+from miamix_cpu.mixer import MiAMix, normalisation
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.plan.streams import PLAN, VIEWS, batch_key, fingerprint_of, index_bytes, samples_digest, stream
 from miamix_cpu.samples.addresses import Gathered
-from miamix_cpu.samples.fingerprint import hash_gathered, hash_images
+from miamix_cpu.samples.fingerprint import digest_of_images
 from miamix_cpu.samples.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, is_tensor, read_images, warn_of_range
 from miamix_cpu.samples.labels import read_labels
 from miamix_cpu.samples.samples import Samples
 from miamix_cpu.views.transform import ReusesMemory, Transform
-from miamix_cpu.warm import compile_here
+from miamix_cpu.warm import warmup
 
 _MASKS_KEY = "masks"
 
@@ -106,7 +107,7 @@ class KeyedMixer:
         self.out_keys = self.keys if out_keys is None else _check_keys("out_keys", out_keys)
         self.index_key = index_key
         self.schedule = schedule
-        compile_here()
+        warmup(self.config, dtype="uint8" if self.dtype == "uint8" else "float32" if self.dtype or self.mean else None)
         self._once = Once(shared=self._has_workers)
         self._range_is_known = False
         self.transform = transform
@@ -186,8 +187,9 @@ class KeyedMixer:
         scale, bias = normalisation(first.arrays[0].dtype, dtype, prepared.channels, self.mean, self.std)
         return mix_views(
             prepared.plan,
-            first.gathered,
-            prepared.second,
+            first.gathered.addresses,
+            prepared.second.addresses,
+            first.gathered.dtype,
             out,
             masks,
             scale,
@@ -239,12 +241,10 @@ class KeyedMixer:
             hashed += [index_bytes(index, i) for i, index in enumerate(parts.indices)]
             return fingerprint_of(hashed)
         for images in raw:
-            if images is not None and images.alike:
-                hashed.append(repr((images.arrays[0].shape, images.arrays[0].dtype.str)).encode())
-                hashed.append(hash_gathered(images.gathered, planar=images.planar).tobytes())
-            elif images is not None:
-                hashed += [repr((image.shape, image.dtype.str)).encode() for image in images.arrays]
-                hashed.append(hash_images(images.arrays, planar=images.planar).tobytes())
+            if images is not None:
+                kinds = [(image.shape, image.dtype.str) for image in images.arrays[: 1 if images.alike else None]]
+                hashed.append(repr(kinds).encode())
+                hashed.append(digest_of_images(images.gathered.arrays if images.alike else images.arrays))
         return fingerprint_of(hashed)
 
     def _first(

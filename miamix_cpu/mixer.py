@@ -10,20 +10,18 @@ import numpy as np
 
 from miamix_cpu.checks import check_choice, check_integer, check_real, check_units, short
 from miamix_cpu.config import MiAMixConfig, names_fields
-from miamix_cpu.masks.product import padded
-from miamix_cpu.mix.holes import draw_holes
 from miamix_cpu.mix.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
-from miamix_cpu.mix.render import BYTES_TO_BYTES, BYTES_TO_FLOATS, FLOATS_TO_FLOATS, render
+from miamix_cpu.mix.render import mix_views
+from miamix_cpu.mix.targets import soft_targets
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
-from miamix_cpu.samples.addresses import Gathered, gather
+from miamix_cpu.samples.addresses import gather
 from miamix_cpu.samples.images import mixable, warn_of_range
-from miamix_cpu.samples.labels import read_labels, soft_targets
+from miamix_cpu.samples.labels import read_labels
 
 TARGETS = ("soft", "pair")
-_NO_MASKS = np.empty((0, 1), dtype=np.float32)
 
 
 class MiAMix:
@@ -158,7 +156,8 @@ class MiAMix:
         first = gather(images)
         out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
         masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
-        lam = mix_views(plan, first, first if second is None else gather(others), out, masks, scale, bias)
+        other = first if second is None else gather(others)
+        lam = mix_views(plan, first.addresses, other.addresses, first.dtype, out, masks, scale, bias)
         soft = None
         if self.targets == "soft":
             soft = np.empty((len(plan), self.num_classes), dtype=np.float32)
@@ -181,62 +180,6 @@ def _not_a_config(config: Any) -> str:
     if callable(config):
         return f"{words}: a transform is given by its name, transform=..."
     return words
-
-
-def mix_views(
-    plan: MixPlan,
-    first: Gathered,
-    second: Gathered,
-    out: np.ndarray,
-    masks: np.ndarray | None,
-    scale: np.ndarray,
-    bias: np.ndarray,
-    *,
-    planar_in: bool = False,
-    planar_out: bool = False,
-) -> np.ndarray:
-    """Render `plan` on gathered views, straight into `out`; return lam, float32 (N,).
-
-    Parameters
-    ----------
-    first, second : Gathered
-        Views by sample; where `plan.needs_second_view` does not name one, any image will do as the second.
-    out : uint8 or float32, N * H * W * C values, C-contiguous; overwritten
-    masks : float32 (N, H, W), overwritten, or None
-    scale, bias : float32 (C,), from `normalisation`
-    planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
-    """
-    lam = np.empty(len(plan), dtype=np.float32)
-    # NumPy's memory, not the kernel's own: from 4 MiB on it comes in huge pages, a thousand page faults less a mask.
-    scratch = np.empty((3, padded(plan.height, plan.width)), dtype=np.float32)
-    if first.dtype == np.float32:
-        kind = FLOATS_TO_FLOATS
-    else:
-        kind = BYTES_TO_BYTES if out.dtype == np.uint8 else BYTES_TO_FLOATS
-    rows = out.reshape(len(plan), -1).view(np.uint8)
-    rest = (
-        lam,
-        _NO_MASKS if masks is None else masks.reshape(len(plan), -1),
-        scratch,
-        first.addresses,
-        second.addresses,
-        plan.partner,
-        plan.layers,
-        plan.first_layer,
-        plan.coefficients,
-        plan.height,
-        plan.width,
-        plan.merge == "mul",
-        plan.lam_from == "merged",
-        planar_in,
-        planar_out,
-        scale,
-        bias,
-    )
-    if not draw_holes.ready:
-        render(kind, rows[:0], *rest, 0)  # compile it while another process is at what it calls
-    render(kind, rows, *rest, draw_holes.address)
-    return lam
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,38 +7,59 @@ from functools import cache
 import numpy as np
 
 from miamix_cpu.config import METHODS, MiAMixConfig
-from miamix_cpu.jit.cache import helper
-from miamix_cpu.samples.fingerprint import hash_images
+from miamix_cpu.masks import method_of
+from miamix_cpu.masks.smooth import smooth
+from miamix_cpu.mix.render import mix_views
+from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.plan.sampling import draw_plan
+
+#: The dtypes of views and of the mixed images.
+MIXES = (("uint8", "uint8"), ("uint8", "float32"), ("float32", "float32"))
+
+
+def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> None:
+    """Compile the kernels, or load them from Numba's cache.
+
+    Compiling takes some ten seconds on a machine that never ran this version, loading a fraction of one. A
+    `MiAMixCollator` or `MiAMixBatch` does it when it is made, `MiAMix` at its first batch; call it to have it done
+    earlier. Where it takes more than two seconds, one line on stderr says so, unless the environment variable
+    MIAMIX_CPU_QUIET is set.
+
+    Parameters
+    ----------
+    config : MiAMixConfig, optional
+        Only the kernels that it needs; by default those of all methods.
+    dtype : "uint8" or "float32", optional
+        Only for mixed images of this dtype (float32 is also what other floats are made from).
+    """
+    weights = dict.fromkeys(METHODS, 1.0) if config is None else dict(zip(config.methods, config.weights, strict=True))
+    smoothed = config is None or config.p_smooth > 0
+    for name, weight in weights.items():
+        if weight > 0:
+            compile_method(METHODS.index(name), smoothed)
+    for views, mixed in MIXES:
+        if dtype in (None, mixed):
+            compile_mix(views, mixed)
 
 
 @cache
-def compile_here() -> None:
-    """`warmup`, once in a process and those that are forked from it.
-
-    A collator does it when it is made, which is before its workers are started: they would all wait for the first of
-    them, in each epoch anew where there is no cache, and longer than `DataLoader(timeout=)` allows.
-    """
-    warmup()
-
-
-def warmup() -> None:
-    """Compile every kernel, or load it from Numba's cache.
-
-    Takes about ten seconds on a machine that never ran this version, a fraction of one afterwards. A `MiAMixCollator`
-    or `MiAMixBatch` does it when it is made, `MiAMix` at its first batch; call it to have it done earlier.
-    """
-    from miamix_cpu.mixer import MiAMix
-
-    config = MiAMixConfig(methods=METHODS, weights=(1,) * len(METHODS), p_self=0.0)
-    images = np.zeros((2, 4, 4, 3), dtype=np.uint8)
-    MiAMix(2, config)(images, [0, 1], rng=np.random.default_rng(0))
-    hash_images([images[0]])
+def compile_method(code: int, smoothed: bool) -> None:
+    """Have one method draw a layer, fill its hole, and have that smoothed."""
+    config = MiAMixConfig.plain(METHODS[code], p_smooth=float(smoothed))
+    plan = draw_plan(config, 1, 2, 2, np.random.default_rng(0))
+    holes = np.empty((1, 2, 2), np.float32)
+    slots = np.zeros(1, np.int64)
+    if hasattr(method_of(code), "fill"):
+        method_of(code).fill(plan.layers, code, slots, holes, plan.coefficients)
+        if plan.layers["window"].any():
+            smooth(plan.layers, slots, holes)
 
 
-def other_half() -> None:
-    """What `warmup` comes to last; in a process that helps another one, which waits for the end of this."""
-    from miamix_cpu.mix.holes import draw_holes
-
-    helper.wanted_for = None
-    hash_images([np.zeros((4, 4, 3), dtype=np.uint8)])
-    draw_holes.address  # noqa: B018  # compiled for it
+@cache
+def compile_mix(views: str, mixed: str) -> None:
+    """Have views of one dtype mixed into images of another."""
+    plan = draw_plan(MiAMixConfig.plain("mixup"), 1, 2, 2, np.random.default_rng(0))
+    images, ones = np.zeros((1, 2, 2), views), np.ones(1, np.float32)
+    address = np.array([images.ctypes.data], np.uint64)
+    mix_views(plan, address, address, views, np.empty((1, 2, 2), mixed), None, ones, ones)
+    soft_targets(np.zeros(1, np.int64), plan.partner, ones, 1, 0.0, np.empty((1, 1), np.float32))

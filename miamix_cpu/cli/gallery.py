@@ -11,9 +11,8 @@ import numpy as np
 
 from miamix_cpu.cli import UserError
 from miamix_cpu.mix.mixed_batch import MixedBatch
-from miamix_cpu.mixer import mix_views, normalisation
+from miamix_cpu.mixer import MiAMix
 from miamix_cpu.plan.mix_plan import MixPlan, describe_layer
-from miamix_cpu.samples.addresses import gather
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,9 @@ def layer_masks(plan: MixPlan, i: int) -> list[tuple[str, np.ndarray]]:
             first_layer=np.array([0, 1]),
             coefficients=plan.coefficients,
         )
-        blank = gather(np.zeros((1, plan.height, plan.width), dtype=np.uint8))
-        mask = np.empty((1, plan.height, plan.width), dtype=np.float32)
-        scale, bias = normalisation(np.uint8, "uint8", 1, None, None)
-        mix_views(plan=alone, first=blank, second=blank, out=np.empty((1, plan.height * plan.width), np.uint8),
-                  masks=mask, scale=scale, bias=bias)  # fmt: skip
-        rendered.append((describe_layer(layer), mask[0]))
+        blank = np.zeros((1, plan.height, plan.width), dtype=np.uint8)
+        masks = MiAMix(2, return_masks=True).render(alone, blank, [0], second=blank).masks
+        rendered.append((describe_layer(layer), masks[0]))
     return rendered
 
 

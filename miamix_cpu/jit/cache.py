@@ -1,106 +1,150 @@
-"""Compiled code on disk: once a machine, whatever processes want it, and by two of them where there are two cores."""
+"""Compiled code on disk, once a machine: whatever processes want it, one of them compiles and the others wait."""
 
 from __future__ import annotations
 
-import atexit
 import getpass
 import hashlib
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import current_process, parent_process, spawn
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba import config
-from numba.core.caching import FunctionCache
-from numba.core.runtime import rtsys
+import numba
+
+from miamix_cpu.jit.progress import progress
+from miamix_cpu.private_api import attempt, is_child
 
 try:
     import fcntl
 except ImportError:  # Windows: each process compiles for itself
     fcntl = None  # type: ignore[assignment]
 
-#: Files and folders whose text decides what the compiled code does.
-KERNEL_SOURCES = ("config.py", "jit", "masks", "mix", "plan", "samples")
+#: Files and folders of the package whose text decides what the compiled code does.
+KERNEL_SOURCES = ("config.py", "jit", "masks", "mix", "plan")
 
 _PATIENCE = 120.0  # seconds that a process waits for another one to compile
-_PARTING = 5.0  # and for its helper to end
 
 
-class EntryCache(FunctionCache):  # type: ignore[misc]
+def compile_cached(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """`numba.njit(**options)(function)` whose code is kept on disk, where there is a place for it."""
+
+    def ours() -> Any:
+        dispatcher = numba.njit(**options)(function)
+        dispatcher._cache = _cache_class()(function)
+        dispatcher.compile = dispatcher._cache.releasing(dispatcher.compile)
+        _folders.add(Path(dispatcher._cache.cache_path))
+        return dispatcher
+
+    def or_uncached(compiled: Callable[[], Any]) -> Any:
+        try:
+            return compiled()
+        except (OSError, RuntimeError) as error:  # no folder can be written to: slower to start, never broken
+            _warn_uncached(error)
+            return numba.njit(**options)(function)
+
+    return attempt(
+        "Numba's cache is used without its repairs, so an edited kernel may go on running as it was",
+        lambda: or_uncached(ours),
+        lambda: or_uncached(lambda: numba.njit(**options, cache=True)(function)),
+    )
+
+
+_folders: set[Path] = set()
+
+
+def cache_folders() -> list[Path]:
+    """Where the code of entries is kept, of the modules that have been imported."""
+    return sorted(_folders)
+
+
+@cache
+def _cache_class() -> Any:
     """Numba's file cache with some repairs.
 
     Numba looks only at the file of the entry itself, so an edited mask generator would go on running its old
     code: the digest of all kernel sources is part of the key. A truncated cache file raises EOFError for
-    ever: here it is emptied and written anew. Before Numba loads anything it fills its tables of all that it can
-    compile, and imports scipy.linalg for them: most of the time to a process's first batch, for tables that are not
-    looked at. Whoever compiles something later has them filled then. And processes that want the same code at the same
-    time, as workers do, would all compile it: here one does, and the others wait.
-    Where Numba finds no place that can be written to, the cache is in the temporary directory.
+    ever: here it is emptied and written anew. Processes that want the same code at the same time, as workers do, would
+    all compile it: here one does, and the others wait. Where Numba finds no folder that can be written to, the cache is
+    in the temporary directory.
     """
+    from numba.core.caching import FunctionCache
 
-    def __init__(self, function: Any) -> None:
-        try:
-            super().__init__(function)
-        except RuntimeError:  # Numba finds no place: neither beside the sources nor in a home can be written
-            with _cache_in(_temporary_folder()):
-                super().__init__(function)
-        self._lock = _Lock(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What the cache has; None where it is to be compiled here."""
-        found = self._found(sig, target_context)
-        if found is None and self._enabled:
-            if self._lock.wait():
-                found = self._found(sig, target_context)
-            elif self._lock.held:
-                helper.start(self)
-        return found
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Write it, or warn."""
-        try:
-            super().save_overload(sig, data)
-        except Exception as error:
-            _warn_uncached(error)
-            self.disable()
-
-    def release(self) -> None:
-        """Let other processes have it."""
-        self._lock.release()
-
-    def _found(self, sig: Any, target_context: Any) -> Any:
-        try:
-            rtsys.initialize(target_context)  # what compiled code calls
-            with self._guard_against_spurious_io_errors():
-                return self._load_overload(sig, target_context)
-        except Exception as error:
-            _warn_uncached(error)
+    class EntryCache(FunctionCache):  # type: ignore[misc]
+        def __init__(self, function: Any) -> None:
             try:
-                self.flush()
-            except Exception:
-                self.disable()
-        return None
+                super().__init__(function)
+            except RuntimeError:  # Numba finds no place: neither beside the sources nor in a home can be written
+                with _cache_in(_temporary_folder()):
+                    super().__init__(function)
+            self.lock = Lock(Path(self.cache_path) / f"{function.__module__}.{function.__qualname__}.lock")
 
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), _SOURCES_DIGEST)
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            """What the cache holds; None where it is to be compiled here."""
+            found = self._found(sig, target_context)
+            if found is None:
+                progress.begin(self.cache_path)
+                if self.lock.wait():
+                    found = self._found(sig, target_context)
+            return found
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            """Write it, or warn."""
+            try:
+                super().save_overload(sig, data)
+            except Exception as error:
+                _warn_uncached(error)
+                self.disable()
+
+        def releasing(self, compile_one: Any) -> Any:
+            """`compile_one`, after which, whatever happened, other processes are not kept waiting."""
+
+            def compile_and_release(signature: Any) -> Any:
+                try:
+                    return compile_one(signature)
+                finally:
+                    progress.end()
+                    self.lock.release()
+
+            return compile_and_release
+
+        def _found(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except _CHANGED as error:  # Numba is another one than expected; what the cache holds may be good
+                _warn_uncached(error)
+                self.disable()
+            except Exception as error:  # a damaged file
+                _warn_uncached(error)
+                try:
+                    self.flush()
+                except Exception:
+                    self.disable()
+            return None
+
+        def _index_key(self, sig: Any, codegen: Any) -> Any:
+            return (*super()._index_key(sig, codegen), _digest_of_sources())
+
+    return EntryCache
+
+
+#: Errors that a change of Numba's or of ours causes, rather than damage to a file.
+_CHANGED = (AttributeError, ImportError, NameError, NotImplementedError)
 
 
 @contextmanager
 def _cache_in(folder: str) -> Iterator[None]:
     """Have Numba make caches in `folder`."""
-    before, config.CACHE_DIR = config.CACHE_DIR, folder
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder
     try:
         yield
     finally:
-        config.CACHE_DIR = before
+        numba.config.CACHE_DIR = before
 
 
 def _temporary_folder() -> str:
@@ -120,23 +164,15 @@ def _temporary_folder() -> str:
     return str(folder)
 
 
-def use_cache(dispatcher: Any) -> None:
-    """Have Numba keep on disk what `dispatcher` compiles, where a place for it can be had."""
-    try:
-        dispatcher._cache = EntryCache(dispatcher.py_func)
-    except Exception as error:  # no writable place, or another Numba: slower to start, never broken
-        _warn_uncached(error)
-
-
-class _Lock:
-    """A file that one process at a time holds; whenever that ends it is let go."""
+class Lock:
+    """A file that one process at a time holds; the system releases it when that process ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: Any = None
 
     def wait(self) -> bool:
-        """Take it; whether there is something to look at again, for another process had it meanwhile."""
+        """Take it; return whether another process held it meanwhile, so that there is something to load."""
         if fcntl is None:
             return False
         began, waited = time.monotonic(), False
@@ -159,82 +195,17 @@ class _Lock:
 
     @property
     def held(self) -> bool:
-        """Whether this process has it."""
+        """Whether this process holds it."""
         return self._file is not None
 
     def release(self) -> None:
-        """Let it go."""
+        """Release it, if this process holds it."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-class Helper:
-    """Another process, which compiles the other half while this one is at the first (`warm.other_half`).
-
-    Attributes
-    ----------
-    wanted_for : EntryCache or None
-        Of what it compiles, last of all; None where nothing is left to it.
-    """
-
-    def __init__(self) -> None:
-        self.wanted_for: Any = None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, missing: EntryCache) -> None:
-        """Start it, once, where it has something to do, a second core and an interpreter.
-
-        Parameters
-        ----------
-        missing : what this process is about to compile
-        """
-        other, python = self.wanted_for, os.fsdecode(spawn.get_executable() or "")
-        if not isinstance(other, EntryCache) or other is missing or fcntl is None or _cores() == 1:
-            return
-        # Others than Python, in which it is embedded, would take the command line for something else.
-        if getattr(sys, "frozen", False) or not Path(python).name.lower().startswith(("python", "pypy")):
-            return
-        self.wanted_for = None
-        code = (
-            f"import os, sys; sys.path[:] = {sys.path!r}; from miamix_cpu.warm import other_half; other_half(); "
-            "os._exit(0)"  # to take itself apart takes a third of a second
-        )
-        nothing = subprocess.DEVNULL
-        try:
-            with (Path(other.cache_path) / "helper.lock").open("a") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # handed on; only one helper at a time has it
-                self._process = subprocess.Popen(
-                    [python, "-c", code], stdin=nothing, stdout=nothing, stderr=nothing, pass_fds=[file.fileno()]
-                )
-        except Exception:  # another process has started one, or processes are forbidden here, say
-            return
-        atexit.register(self._stop)
-
-    def finish(self) -> None:
-        """See it off: when the last that it compiles can be had it is about to end, and no other one is needed."""
-        self.wanted_for = None
-        process, self._process = self._process, None
-        if process is not None:
-            try:
-                process.wait(_PARTING)
-            except subprocess.TimeoutExpired:
-                self._process = process
-
-    def _stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-
-
-helper = Helper()
-
-
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
+@cache
 def _digest_of_sources() -> str:
     folder = Path(__file__).parents[1]
     digest = hashlib.sha256()
@@ -244,15 +215,12 @@ def _digest_of_sources() -> str:
     return digest.hexdigest()
 
 
-_SOURCES_DIGEST = _digest_of_sources()
 _warned = False
 
 
 def _warn_uncached(error: Exception) -> None:
     global _warned
-    # A worker's parent has said it, or all workers would; one that is spawned knows its parent only after its imports.
-    is_worker = parent_process() is not None or getattr(current_process(), "_inheriting", False)
-    if not _warned and not is_worker:
+    if not _warned and not is_child():
         _warned = True
         warnings.warn(
             f"miamix_cpu: Numba's cache could not be used ({type(error).__name__}: {error}). Kernels are compiled "

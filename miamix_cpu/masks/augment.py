@@ -1,166 +1,68 @@
-"""Mask augmentation: rotation, shear and smoothing of masks (MiAMix, section 3.2.3).
+"""Mask augmentation: who is rotated, sheared and smoothed, and by how much (MiAMix, section 3.2.3).
 
-Rotation and shear act on the generators' coordinates, so nothing is resampled or padded and the mixing ratio
-survives; each generator that takes them applies them itself. Smoothing is a running mean over the finished hole.
+Rotation and shear act on the coordinates in which a generator draws, so nothing is resampled or padded and the mixing
+ratio survives; each generator that takes them applies them itself. `smooth.py` smooths the finished hole.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from miamix_cpu.jit.arrays import empty, fill, run
-from miamix_cpu.jit.compile import exact, inlined, kernel
-from miamix_cpu.jit.scalars import larger, smaller
-from miamix_cpu.masks.running import LANES, ROWS, add_up
-
-#: Its square fits 16 bits, signed.
-LARGEST_WINDOW = 181
+from miamix_cpu.config import LARGEST_WINDOW, MiAMixConfig
+from miamix_cpu.jit.compile import exact_entry
 
 
-@exact
-def draw_augmentation(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
-    """Derive `augmented`, `angle`, `shear` and `window` from five uniforms.
+def draw_augmentation(
+    layers: np.ndarray, augmentable: np.ndarray, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int
+) -> None:
+    """Derive `augmented`, `angle`, `shear` and `window` of the layers whose method takes them.
 
     Parameters
     ----------
-    layer : a record of `plan.LAYER`; changed
-    uniform : float64 (5,), in [0, 1)
-    options : a record of `masks.OPTIONS`
+    layers : `plan.LAYER` (L,); changed
+    augmentable : bool (number of methods,), by code
+    uniforms : float64 (L, masks.UNIFORMS), in [0, 1), of which columns 1 to 5 are used
+    config : MiAMixConfig
     height, width : int, pixels
     """
-    if uniform[0] < options["p_aug"]:
-        layer["augmented"] = True
-        layer["angle"] = math.radians(options["angle_max"]) * (2 * uniform[2] - 1)
-        layer["shear"] = options["shear_max"] * (2 * uniform[3] - 1)
-    if uniform[1] < options["p_smooth"]:
-        # Odd windows 3, 5, .., at most smooth_max of the shorter side, but 3 at least.
-        largest = smaller(LARGEST_WINDOW, math.floor(options["smooth_max"] * smaller(height, width)))
-        choices = larger(1, (largest - 1) // 2)
-        layer["window"] = 3 + 2 * math.floor(uniform[4] * choices)
+    # Odd windows 3, 5, .., at most smooth_max of the shorter side, but 3 at least.
+    largest = min(LARGEST_WINDOW, math.floor(config.smooth_max * min(height, width)))
+    windows = max(1, (largest - 1) // 2)
+    angle_max = math.radians(config.angle_max)
+    fill_augmentation(
+        layers, augmentable, uniforms, config.p_aug, config.p_smooth, angle_max, config.shear_max, windows
+    )
 
 
-@inlined
-def make_room(height: int, width: int) -> Any:
-    """Room for `smooth`, made once a batch: sums down the columns, and running sums of some rows.
-
-    Parameters
-    ----------
-    height, width : int, pixels
-
-    Returns
-    -------
-    two arrays, int16
-        (H in whole ROWS, W in whole LANES), and (ROWS, W and the largest window). What is not used is undefined.
-    """
-    for_sums, for_running = room_shapes(height, width)
-    return empty(for_sums, np.int16), empty(for_running, np.int16)
-
-
-@inlined
-def room_shapes(height: int, width: int) -> Any:
-    """Of the arrays of `make_room`."""
-    return (-(-height // ROWS) * ROWS, -(-width // LANES) * LANES), (ROWS, width + LARGEST_WINDOW)
-
-
-@kernel
-def smooth(hole: np.ndarray, window: int, room: Any) -> None:
-    """Replace a binary `hole` by its mean over a square window, borders mirrored (edge pixel repeated).
-
-    Sums of whole numbers, scaled once, so the mean is kept exactly: every pixel is counted window^2 times. Down the
-    columns sums slide, a row at a time; along a row they are differences of its running sum. O(H * W), whatever the
-    window.
+@exact_entry
+def fill_augmentation(
+    layers: np.ndarray,
+    augmentable: np.ndarray,
+    uniforms: np.ndarray,
+    p_aug: float,
+    p_smooth: float,
+    angle_max: float,
+    shear_max: float,
+    windows: int,
+) -> None:
+    """`draw_augmentation`, its options one by one.
 
     Parameters
     ----------
-    hole : float32 (H, W), C-contiguous, of 0 and 1; overwritten with values in [0, 1]
-    window : int, odd, pixels, at most LARGEST_WINDOW; may be larger than the image
-    room : make_room(H, W); changed
+    layers, augmentable, uniforms : as in `draw_augmentation`
+    p_aug, p_smooth, shear_max : float
+    angle_max : float, radians
+    windows : int, how many sizes there are to choose from
     """
-    rows, columns = hole.shape
-    radius = window // 2
-    sums, running = room
-    first = run(sums[0], 0, columns)
-    fill(first, np.int16(0))
-    for y in range(-radius, radius + 1):
-        add_row(first, hole[mirror(y, rows)])
-    for y in range(1, rows):
-        slide_row(sums[y], sums[y - 1], hole[mirror(y + radius, rows)], hole[mirror(y - radius - 1, rows)])
-    # The reciprocal is rounded up and capped, so that a full window is exactly 1.
-    share = np.nextafter(np.float32(1.0) / np.float32(window * window), np.float32(2.0))
-    for top in range(0, rows, ROWS):
-        add_up(running, radius + 1, sums, top)
-        for y in range(top, smaller(rows, top + ROWS)):
-            sums_so_far = running[y - top]
-            mirror_ends(sums_so_far, radius, columns)
-            mean_row(hole[y], run(sums_so_far, 0, columns), run(sums_so_far, window, window + columns), share)
-
-
-@kernel
-def add_row(sums: np.ndarray, entering: np.ndarray) -> None:
-    """sums += entering.
-
-    Parameters
-    ----------
-    sums : int16 (W,); changed
-    entering : float32 (W,), of 0 and 1
-    """
-    for x in range(sums.size):
-        sums[x] += np.int32(entering[x])
-
-
-@kernel
-def slide_row(sums: np.ndarray, before: np.ndarray, entering: np.ndarray, leaving: np.ndarray) -> None:
-    """sums = before + entering - leaving.
-
-    Parameters
-    ----------
-    sums, before : int16 (at least W,), the former overwritten
-    entering, leaving : float32 (W,), of 0 and 1
-    """
-    for x in range(entering.size):
-        sums[x] = before[x] + np.int32(entering[x] - leaving[x])
-
-
-@kernel
-def mirror_ends(running: np.ndarray, radius: int, n: int) -> None:
-    """Go on with a running sum beyond both ends of its row, where that is mirrored.
-
-    `running[radius + i]` is the sum of the row's first i values. A mirrored row is even about its ends, so its running
-    sum is odd about 0, and about n but for its value there.
-
-    Parameters
-    ----------
-    running : int16 (at least n + 2 * radius + 1,), known for i from 1 to n; the others overwritten
-    radius, n : int
-    """
-    running[radius] = 0
-    whole = running[radius + n]
-    for i in range(1, radius + 1):
-        running[radius - i] = -running[radius + i]
-        running[radius + n + i] = 2 * whole - running[radius + n - i]
-
-
-@kernel
-def mean_row(means: np.ndarray, before: np.ndarray, after: np.ndarray, share: float) -> None:
-    """The mean over each window of a row, capped at 1.
-
-    Parameters
-    ----------
-    means : float32 (W,); overwritten
-    before, after : int16 (W,), running sums at both ends of each window
-    share : float32, 1 / pixels of a window
-    """
-    for x in range(means.size):
-        means[x] = smaller(np.float32(1.0), np.float32(np.int16(after[x] - before[x])) * share)
-
-
-@kernel
-def mirror(index: int, n: int) -> int:
-    """`index` folded into [0, n) by mirroring at both ends, the end itself repeated (period 2n)."""
-    if 0 <= index < n:
-        return index
-    index = index % (2 * n)
-    return index if index < n else 2 * n - 1 - index
+    for j in range(layers.size):
+        layer = layers[j]
+        if not augmentable[layer["method"]]:
+            continue
+        if uniforms[j, 1] < p_aug:
+            layer["augmented"] = True
+            layer["angle"] = angle_max * (2 * uniforms[j, 3] - 1)
+            layer["shear"] = shear_max * (2 * uniforms[j, 4] - 1)
+        if uniforms[j, 2] < p_smooth:
+            layer["window"] = 3 + 2 * math.floor(uniforms[j, 5] * windows)

@@ -7,25 +7,91 @@ the floor(ratio * H * W + dither) largest pixels, ties by index.
 What differs from the official code: its noise is indexed by the wrong axis, so that along the width only the constant
 and the first harmonic survive; and its half spectrum has half the power in the fx = 0 column. Here the field is real by
 construction: each pair of frequencies +-f once. Rotation and shear act on the spectrum, S(A^-T f), so the ratio stays
-exact. Amplitudes fall so fast that few harmonics suffice: those above `cutoff` hold less than 1e-4 of the variance.
+exact. Amplitudes fall so fast that few harmonics suffice: those above `cutoff` hold less than a thousandth of the
+variance, which moves the hole's edge by about half a pixel at 224 x 224.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 
-from miamix_cpu.jit.arrays import address_of, array_at, empty, fill, run
-from miamix_cpu.jit.compile import allocating, exact, inlined, kernel
-from miamix_cpu.jit.scalars import larger, smaller
-from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
+from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.jit.compile import allocating, entry, exact_entry, kernel
 from miamix_cpu.masks.threshold import choose_largest
+
+AUGMENTABLE = True
 
 #: Beyond this many harmonics along the longer side the field comes from a full FFT.
 MOST_HARMONICS = 32
+
+
+def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:
+    """Derive `dither`, and the size of the block of normals: harmonics (columns, rows, 2), or the field (H, W).
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (L,); those whose method is `code` are changed
+    code : int
+    uniforms : float64 (L, masks.UNIFORMS), in [0, 1), of which the last four are used
+    config : MiAMixConfig
+    height, width : int, pixels
+    """
+    plain, sheared = harmonics_of(height, width, config.fmix.decay, config.shear_max)
+    draw_fields(layers, code, uniforms, config.fmix.decay, plain, sheared, height, width)
+
+
+@exact_entry
+def draw_fields(
+    layers: np.ndarray,
+    code: int,
+    uniforms: np.ndarray,
+    decay: float,
+    plain: int,
+    sheared: int,
+    height: int,
+    width: int,
+) -> None:
+    """`draw`, its options one by one.
+
+    Parameters
+    ----------
+    layers, code, uniforms : as in `draw`
+    decay : float
+    plain, sheared : int, from `harmonics_of`
+    height, width : int, pixels
+    """
+    longer = max(height, width)
+    for j in range(layers.size):
+        layer = layers[j]
+        if layer["method"] != code:
+            continue
+        layer["dither"] = uniforms[j, 6]
+        layer["decay"] = decay
+        harmonics = sheared if layer["augmented"] else plain
+        if harmonics < 0:
+            layer["is_field"] = True
+            layer["rows"], layer["columns"] = height, width
+        else:
+            # Up to the same frequency along both sides, and never above half the sampling rate.
+            layer["rows"] = 2 * min(harmonics * height // longer, height // 2) + 1
+            layer["columns"] = min(harmonics * width // longer, width // 2) + 1
+
+
+def finish(layers: np.ndarray, coefficients: np.ndarray) -> None:
+    """Turn the normals of layers that need all frequencies into their field.
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (m,), of this method, with `is_field`
+    coefficients : float32, the plan's; changed
+    """
+    for layer in layers:
+        height, width = int(layer["rows"]), int(layer["columns"])
+        noise = coefficients[layer["start"] :][: height * width].reshape(height, width)
+        noise[:] = filter_noise(noise, layer["decay"], layer["angle"], layer["shear"])
 
 
 def harmonics_of(height: int, width: int, decay: float, shear_max: float) -> tuple[int, int]:
@@ -40,7 +106,7 @@ def harmonics_of(height: int, width: int, decay: float, shear_max: float) -> tup
 
 @functools.lru_cache(maxsize=64)
 def cutoff(height: int, width: int, decay: float) -> int:
-    """The smallest K, periods over the longer side, such that harmonics above it hold under 1e-4 of the variance."""
+    """The smallest K, periods over the longer side, such that harmonics above it hold under 1e-3 of the variance."""
     longer = max(height, width)
     ky, kx = np.arange(-(height // 2), height // 2 + 1), np.arange(width // 2 + 1)[:, None]
     frequency = np.hypot(ky / height, kx / width) * longer
@@ -50,31 +116,7 @@ def cutoff(height: int, width: int, decay: float) -> int:
     ring = np.ceil(np.maximum(np.abs(ky) / height, kx / width) * longer - 1e-9).astype(np.int64)
     by_ring = np.bincount(ring.ravel(), weights=power.ravel())
     above = by_ring.sum() - np.cumsum(by_ring)
-    return int(np.argmax(above <= 1e-4 * by_ring.sum()))
-
-
-@exact
-def draw_fmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
-    """Derive `dither`, and the size of the block of normals: harmonics (columns, rows, 2), or the field (H, W).
-
-    Parameters
-    ----------
-    layer : a record of `plan.LAYER`; changed
-    uniform : float64 (UNIFORMS,), in [0, 1)
-    options : a record of `masks.OPTIONS`
-    height, width : int, pixels
-    """
-    layer["dither"] = uniform[0]
-    layer["decay"] = options["decay"]
-    harmonics = options["harmonics_sheared"] if layer["augmented"] else options["harmonics"]
-    if harmonics < 0:
-        layer["is_field"] = True
-        layer["rows"], layer["columns"] = height, width
-    else:
-        # Up to the same frequency along both sides, and never above half the sampling rate.
-        longer = larger(height, width)
-        layer["rows"] = 2 * smaller(harmonics * height // longer, height // 2) + 1
-        layer["columns"] = smaller(harmonics * width // longer, width // 2) + 1
+    return int(np.argmax(above <= 1e-3 * by_ring.sum()))
 
 
 def filter_noise(noise: np.ndarray, decay: float, angle: float, shear: float) -> np.ndarray:
@@ -97,92 +139,86 @@ def filter_noise(noise: np.ndarray, decay: float, angle: float, shear: float) ->
     return np.fft.irfft2(spectrum, s=(height, width)).astype(np.float32)
 
 
-@inlined
-def make_tables(height: int, width: int, most: int) -> Any:
-    """Cos and sin of 2 pi k y / H and of 2 pi k x / W, k up to `most`, as operands of `synthesise`; made once a batch.
+def fill(layers: np.ndarray, code: int, slots: np.ndarray, holes: np.ndarray, coefficients: np.ndarray) -> None:
+    """Fill holes with 1 at the floor(ratio * H * W + dither) largest pixels of a field, 0 elsewhere.
 
     Parameters
     ----------
-    height, width : int, pixels
-    most : int
+    layers : `plan.LAYER` (l,); those whose method is `code` are filled
+    code : int
+    slots : int64 (l,), each layer's place in `holes`, -1 for none
+    holes : float32 (S, H, W), C-contiguous; changed
+    coefficients : float32, the plan's
+    """
+    height, width = holes.shape[1:]
+    # As many harmonics as a plan may hold, so that the waves are made once for all batches of this size.
+    most = min(max(height, width) // 2, MOST_HARMONICS)
+    waves_y, waves_x = make_waves(height, most, transposed=True), make_waves(width, most)
+    fill_fields(layers, code, slots, holes.reshape(len(holes), -1), coefficients, waves_y, waves_x)
+
+
+@functools.lru_cache(maxsize=64)
+def make_waves(n: int, most: int, *, transposed: bool = False) -> np.ndarray:
+    """Cosine and sine of 2 pi k j / n, j below n, k up to `most`, from n exact angles.
+
+    Parameters
+    ----------
+    n, most : int
+    transposed : bool
 
     Returns
     -------
-    two arrays, float32 (H or more, 2 * most + 2) and (2 * most + 2, W or more): cos 0, sin 0, cos 1, sin 1, ..
+    float32 (2, most + 1, n), or (2, n, most + 1) where `transposed`
+        Remembered, so read only.
     """
-    along_y, along_x = table_shapes(height, width, most)
-    table_y, table_x = empty(along_y, np.float32), empty(along_x, np.float32)
-    fill_waves(table_y, height, np.bool_(True))  # literals would have it compiled twice
-    fill_waves(table_x, width, np.bool_(False))
-    return table_y, table_x
+    turns = np.arange(most + 1)[:, None] * np.arange(n) % n
+    angles = 2 * math.pi * np.arange(n) / n
+    waves = np.stack([np.cos(angles)[turns], np.sin(angles)[turns]])
+    return np.ascontiguousarray(waves.transpose(0, 2, 1) if transposed else waves, dtype=np.float32)
 
 
-@inlined
-def table_shapes(height: int, width: int, most: int) -> Any:
-    """Of the arrays of `make_tables`."""
-    return (height + ROWS, 2 * most + 2), (2 * most + 2, larger(width, LANES))
-
-
-@allocating
-def fill_waves(waves: np.ndarray, n: int, transposed: bool) -> None:
-    """Cosine and sine of 2 pi k j / n in rows 2 k and 2 k + 1, from n exact angles; 0 in what remains.
+@entry
+def fill_fields(
+    layers: np.ndarray,
+    code: int,
+    slots: np.ndarray,
+    holes: np.ndarray,
+    coefficients: np.ndarray,
+    waves_y: np.ndarray,
+    waves_x: np.ndarray,
+) -> None:
+    """`fill`, with the waves of both axes.
 
     Parameters
     ----------
-    waves : float32 (2 * K, at least n), or transposed; overwritten
-    n : int
-    transposed : bool
+    layers, code, slots, coefficients : as in `fill`
+    holes : float32 (S, H * W), C-contiguous; changed
+    waves_y : make_waves(H, at least the largest ky, transposed=True)
+    waves_x : make_waves(W, at least the largest kx)
     """
-    most, columns = waves.shape[1 if transposed else 0] // 2, waves.shape[1]
-    next_row, next_column = (1, columns) if transposed else (columns, 1)
-    fill(waves, np.float32(0.0))
-    values = array_at(address_of(waves), waves.size, np.float32)
-    cosine, sine = empty(n, np.float32), empty(n, np.float32)
-    for j in range(n):
-        cosine[j] = math.cos(2 * math.pi * j / n)
-        sine[j] = math.sin(2 * math.pi * j / n)
-    for k in range(most):
-        at, step, to = 0, k % n, 2 * k * next_row
-        for _ in range(n):  # at = k * j % n, without a division each
-            values[to], values[to + next_row] = cosine[at], sine[at]
-            at = at + step if at + step < n else at + step - n
-            to += next_column
-
-
-@inlined
-def fill_fmix(hole: np.ndarray, layer: Any, coefficients: np.ndarray, tables: Any, spare: np.ndarray) -> None:
-    """Fill `hole` with 1 at the floor(ratio * H * W + dither) largest pixels of a field, 0 elsewhere.
-
-    Parameters
-    ----------
-    hole : float32 (H, W), C-contiguous; overwritten
-    layer : a record of `plan.LAYER`
-    coefficients : float32 (m,), the plan's
-    tables : make_tables(H, W, at least max(Ky, Kx))
-    spare : float32 (padded(H, W),); changed
-    """
-    size = hole.size
-    count = smaller(size, math.floor(layer["ratio"] * size + layer["dither"]))
-    if count == 0 or count == size:
-        fill(hole, np.float32(count > 0))
-        return
-    rows, columns = layer["rows"], layer["columns"]
-    block = run(coefficients, layer["start"], layer["start"] + rows * columns * (1 if layer["is_field"] else 2))
-    if layer["is_field"]:
-        field = block
-    else:
-        scaled = empty(block.size, np.float32)
-        scale_noise(
-            scaled, block, rows, columns, hole.shape[0], hole.shape[1], layer["decay"], layer["angle"], layer["shear"]
-        )
-        synthesise(spare, scaled, hole.shape[0], hole.shape[1], rows, columns, tables)
-        field = run(spare, 0, size)
-    choose_largest(array_at(address_of(hole), size, np.float32), field, hole.shape[1], count)
+    height, width = waves_y.shape[1], waves_x.shape[2]
+    size = height * width
+    field = np.empty(size, np.float32)
+    for j in range(layers.size):
+        layer = layers[j]
+        if layer["method"] != code or slots[j] < 0:
+            continue
+        hole, start = holes[slots[j]], layer["start"]
+        count = min(size, math.floor(layer["ratio"] * size + layer["dither"]))
+        if layer["is_field"]:
+            choose_largest(hole, coefficients[start : start + size], width, count)
+        else:
+            rows, columns = layer["rows"], layer["columns"]
+            noise = coefficients[start : start + 2 * rows * columns]
+            folded = np.empty((2, 2, rows // 2 + 1, columns), np.float32)
+            fold(folded, noise, rows, columns, height, width, layer["decay"], layer["angle"], layer["shear"])
+            synthesise(field, folded, waves_y, waves_x)
+            choose_largest(hole, field, width, count)
 
 
 @kernel
-def scale_noise(
-    scaled: np.ndarray,
+def fold(
+    folded: np.ndarray,
     noise: np.ndarray,
     rows: int,
     columns: int,
@@ -192,75 +228,108 @@ def scale_noise(
     angle: float,
     shear: float,
 ) -> None:
-    """Multiply standard normals by the amplitude of their harmonic, sheared: 1 / max(|A^-T f| * longer, 1)^decay.
+    """Scale standard normals by the amplitude of their harmonic, sheared, and add up +ky and -ky.
 
-    A maps coordinates, u = x cos + y sin + shear * v and v = -x sin + y cos, so its inverse transpose maps
-    frequencies. Of each pair +-f one is kept, and no constant. Half the sampling rate is its own mirror image, so that
-    both signs, or the one real part that is left, share its power: 1 / sqrt(2) for each such side.
+    Amplitudes are 1 / max(|A^-T f| * longer, 1)^decay. A maps coordinates, u = x cos + y sin + shear * v and
+    v = -x sin + y cos, so its inverse transpose maps frequencies. Of each pair +-f one is kept, and no constant. Half
+    the sampling rate is its own mirror image, so that both signs, or the one real part that is left, share its power:
+    1 / sqrt(2) for each such side. +ky and -ky share their cosines and sines.
 
     Parameters
     ----------
-    scaled : float32 (columns * rows * 2,); overwritten
+    folded : float32 (2, 2, Ky + 1, Kx + 1); overwritten. What a cosine or a sine along y, times a
+        cosine or a sine along x, is multiplied by, by ky and kx
     noise : float32 (columns * rows * 2,), as (kx, ky, real and imaginary part), ky from -Ky to Ky
     rows, columns : int, 2 Ky + 1 and Kx + 1
     height, width : int, pixels
     decay, angle, shear : float; angle in radians
     """
-    cosine, sine = math.cos(angle), math.sin(angle)
-    longer = larger(height, width)
+    cosine, sine, most = math.cos(angle), math.sin(angle), rows // 2
+    longer = max(height, width)
+    unit_y, unit_x = longer / height, longer / width
     for kx in range(columns):
-        fx = kx * longer / width
-        for row in range(rows):
-            ky = row - rows // 2
-            fy = ky * longer / height
+        for ky in range(most + 1):
+            folded[0, 0, ky, kx] = folded[0, 1, ky, kx] = folded[1, 0, ky, kx] = folded[1, 1, ky, kx] = 0.0
+        fx = kx * unit_x
+        half_x = 2 * kx == width
+        for row in range(most + 1 if kx == 0 else 0, rows):
+            ky = row - most
+            fy = ky * unit_y
             along = fx * cosine + fy * sine
             across = fy * cosine - fx * sine - shear * along
-            square = larger(1.0, along * along + across * across)
+            square = max(1.0, along * along + across * across)
             # The usual decay of 3 without a power, which would cost as much as the rest of the mask at 32 x 32.
             amplitude = 1 / (square * math.sqrt(square)) if decay == 3.0 else square ** (-0.5 * decay)
-            if kx == 0 and ky <= 0:
-                amplitude = 0.0
+            if half_x:
+                amplitude *= math.sqrt(0.5)
             if 2 * abs(ky) == height:
                 amplitude *= math.sqrt(0.5)
-            if 2 * kx == width:
-                amplitude *= math.sqrt(0.5)
-            at = 2 * (kx * rows + row)
-            scaled[at] = noise[at] * np.float32(amplitude)
-            scaled[at + 1] = noise[at + 1] * np.float32(amplitude)
+            at, into = 2 * (kx * rows + row), abs(ky)
+            real, imaginary = noise[at] * np.float32(amplitude), noise[at + 1] * np.float32(amplitude)
+            folded[0, 0, into, kx] += real
+            folded[0, 1, into, kx] -= imaginary
+            if ky > 0:
+                folded[1, 0, into, kx] -= imaginary
+                folded[1, 1, into, kx] -= real
+            elif ky < 0:
+                folded[1, 0, into, kx] += imaginary
+                folded[1, 1, into, kx] += real
 
 
 @allocating
-def synthesise(
-    field: np.ndarray, block: np.ndarray, height: int, width: int, rows: int, columns: int, tables: Any
-) -> None:
+def synthesise(field: np.ndarray, folded: np.ndarray, waves_y: np.ndarray, waves_x: np.ndarray) -> None:
     """The field of a few harmonics: sum over kx, ky of Re(c exp(2 pi i (ky y / H + kx x / W))).
 
-    Two small products, first along y, then along x; +ky and -ky share their cosines and sines.
+    Two small products, first along x, then along y. Cosines are even about y = 0, sines odd, so rows y and H - y are
+    the sum and the difference of the same two rows.
 
     Parameters
     ----------
-    field : float32 (padded(H, W),); its first H * W values overwritten, the others undefined
-    block : float32 (columns * rows * 2,), c as (kx, ky, real and imaginary part), ky from -Ky to Ky
-    height, width : int, pixels
-    rows, columns : int, 2 Ky + 1 and Kx + 1
-    tables : make_tables(H, W, at least max(Ky, Kx))
+    field : float32 (H * W,); overwritten
+    folded : float32 (2, 2, Ky + 1, Kx + 1), from `fold`
+    waves_y, waves_x : as in `fill_fields`
     """
-    table_y, table_x = tables
-    most_y, waves = rows // 2, 2 * columns
-    # By ky, cosine and sine; by kx, the real part and the imaginary one, negative. Zeros, for the padding is multiplied
-    # too, and denormal numbers that happen to lie there are slow.
-    folded = empty((2 * most_y + 2, larger(waves, LANES)), np.float32)
-    fill(folded, np.float32(0.0))
-    for kx in range(columns):
-        still = 2 * (kx * rows + most_y)
-        folded[0, 2 * kx], folded[0, 2 * kx + 1] = block[still], -block[still + 1]
-        for ky in range(1, most_y + 1):
-            up, down = still + 2 * ky, still - 2 * ky
-            folded[2 * ky, 2 * kx] = block[up] + block[down]
-            folded[2 * ky, 2 * kx + 1] = -(block[up + 1] + block[down + 1])
-            folded[2 * ky + 1, 2 * kx] = block[down + 1] - block[up + 1]
-            folded[2 * ky + 1, 2 * kx + 1] = block[down] - block[up]
-    size = padded(height, waves)
-    along_y = empty((-(-size // waves), waves), np.float32)
-    multiply_small(array_at(address_of(along_y), size, np.float32), table_y, folded, height, 2 * most_y + 2, waves)
-    multiply_small(field, along_y, table_x, height, waves, width)
+    height, width = waves_y.shape[1], waves_x.shape[2]
+    steps = folded.shape[2]
+    along_x = np.empty((2, steps, width), np.float32)
+    for part in range(2):
+        for ky in range(steps):
+            row = along_x[part, ky]
+            for x in range(width):
+                row[x] = np.float32(0.0)
+            add_rows(row, folded[part, 0, ky], waves_x[0])
+            add_rows(row, folded[part, 1, ky], waves_x[1])
+    even, odd = np.empty(width, np.float32), np.empty(width, np.float32)
+    for y in range(height // 2 + 1):
+        for x in range(width):
+            even[x] = odd[x] = np.float32(0.0)
+        add_rows(even, waves_y[0, y, :steps], along_x[0])
+        add_rows(odd, waves_y[1, y, :steps], along_x[1])
+        mirrored = (height - y) % height * width
+        upper, lower = field[y * width : (y + 1) * width], field[mirrored : mirrored + width]
+        for x in range(width):
+            lower[x] = even[x] - odd[x]
+        for x in range(width):
+            upper[x] = even[x] + odd[x]
+
+
+@kernel
+def add_rows(total: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> None:
+    """total += sum over k of weights[k] * rows[k].
+
+    Parameters
+    ----------
+    total : float32 (W,); changed
+    weights : float32 (K,)
+    rows : float32 (at least K, W)
+    """
+    whole = weights.size - weights.size % 4  # four at once: `total` is loaded and stored less often
+    for k in range(0, whole, 4):
+        w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        r0, r1, r2, r3 = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
+        for x in range(total.size):
+            total[x] += (w0 * r0[x] + w1 * r1[x]) + (w2 * r2[x] + w3 * r3[x])
+    for k in range(whole, weights.size):
+        weight, row = weights[k], rows[k]
+        for x in range(total.size):
+            total[x] += weight * row[x]

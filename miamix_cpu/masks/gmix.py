@@ -7,43 +7,79 @@ eq. 3-4). With `gauss_scale="area"` sigma^2 = ratio / (2 pi), a hole that covers
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from miamix_cpu.jit.arrays import fill
-from miamix_cpu.jit.compile import exact, kernel
-from miamix_cpu.jit.scalars import larger, reinterpret, smaller
+from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.jit.compile import entry, exact_entry, kernel
+from miamix_cpu.jit.intrinsics import reinterpret
+
+AUGMENTABLE = False
 
 
-@exact
-def draw_gmix(layer: Any, uniform: np.ndarray, options: Any, height: int, width: int) -> None:
+def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:
     """Derive the centre and the standard deviations, shares of the sides.
 
     Parameters
     ----------
-    layer : a record of `plan.LAYER`; changed
-    uniform : float64 (UNIFORMS,), in [0, 1)
-    options : a record of `masks.OPTIONS`
+    layers : `plan.LAYER` (L,); those whose method is `code` are changed
+    code : int
+    uniforms : float64 (L, masks.UNIFORMS), in [0, 1), of which the last four are used
+    config : MiAMixConfig
     height, width : int, pixels
     """
-    layer["cy"], layer["cx"] = uniform[0], uniform[1]
-    set_deviations(layer, 0.0, options["gauss_area"], height, width)
+    draw_gaussians(layers, code, uniforms, 0.0, config.gauss_scale == "area", height, width)
 
 
-@exact
-def set_deviations(layer: Any, q: float, area: bool, height: int, width: int) -> None:
-    """Set the standard deviations sigma * sqrt(1 +- q); not so thin that they fall between pixels.
+@exact_entry
+def draw_gaussians(
+    layers: np.ndarray, code: int, uniforms: np.ndarray, q_max: float, area: bool, height: int, width: int
+) -> None:
+    """`draw` of gmix and agmix: standard deviations sigma * sqrt(1 +- q), q from U(-q_max, q_max).
 
-    sigma is sqrt(ratio) (eq. 4), or such that the unclipped hole's area is `ratio` (`area`), a share of the side.
+    sigma is sqrt(ratio) (eq. 4), or such that the unclipped hole's area is `ratio`, a share of the side. A hole is at
+    least half a pixel thin, or it would fall between pixels.
+
+    Parameters
+    ----------
+    layers, code, uniforms : as in `draw`
+    q_max : float in [0, 1); 0 for gmix, which has no angle
+    area : bool, gauss_scale="area"
+    height, width : int, pixels
     """
-    sigma = math.sqrt(layer["ratio"])
-    if area:
-        sigma /= math.sqrt(2 * math.pi * math.sqrt(1 - q * q))
-    if sigma > 0:
-        half_a_pixel = 0.5 / smaller(height, width)
-        layer["width"] = larger(half_a_pixel, sigma * math.sqrt(1 + q))
-        layer["height"] = larger(half_a_pixel, sigma * math.sqrt(1 - q))
+    half_a_pixel = 0.5 / min(height, width)
+    for j in range(layers.size):
+        layer, uniform = layers[j], uniforms[j, 6:]
+        if layer["method"] != code:
+            continue
+        layer["cy"], layer["cx"] = uniform[0], uniform[1]
+        q = q_max * (2 * uniform[3] - 1)
+        if q_max > 0:
+            layer["angle"] = 2 * math.pi * uniform[2] + math.pi / 4
+        sigma = math.sqrt(layer["ratio"])
+        if area:
+            sigma /= math.sqrt(2 * math.pi * math.sqrt(1 - q * q))
+        if sigma > 0:
+            layer["width"] = max(half_a_pixel, sigma * math.sqrt(1 + q))
+            layer["height"] = max(half_a_pixel, sigma * math.sqrt(1 - q))
+
+
+@entry
+def fill(layers: np.ndarray, code: int, slots: np.ndarray, holes: np.ndarray, coefficients: np.ndarray) -> None:
+    """Fill holes with their Gaussian bump.
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (l,); those whose method is `code` are filled
+    code : int
+    slots : int64 (l,), each layer's place in `holes`, -1 for none
+    holes : float32 (S, H, W), C-contiguous; changed
+    coefficients : float32, the plan's; not used
+    """
+    for j in range(layers.size):
+        layer = layers[j]
+        if layer["method"] == code and slots[j] >= 0:
+            fill_gaussian(holes[slots[j]], layer["cy"], layer["cx"], layer["height"], layer["width"], layer["angle"])
 
 
 @kernel
@@ -66,7 +102,9 @@ def fill_gaussian(hole: np.ndarray, cy: float, cx: float, sigma_v: float, sigma_
     """
     rows, columns = hole.shape
     if sigma_u <= 0 or sigma_v <= 0:
-        fill(hole, np.float32(0.0))
+        for y in range(rows):
+            for x in range(columns):
+                hole[y, x] = np.float32(0.0)
         return
     cosine, sine = math.cos(angle), math.sin(angle)
     # 1/2 S^-1 in pixels, built from the angle and the two axes: no difference of near-equal numbers as |q| -> 1. As a
@@ -81,7 +119,7 @@ def fill_gaussian(hole: np.ndarray, cy: float, cx: float, sigma_v: float, sigma_
         dy = y + 0.5 - cy * rows
         # Completing the square keeps the exponent >= 0 in float32: xx (dx + shift)^2 + rest.
         shift = np.float32(0.5 * xy * dy / xx) + x0
-        rest = np.float32(larger(0.0, (yy - 0.25 * xy * xy / xx) * dy * dy))
+        rest = np.float32(max(0.0, (yy - 0.25 * xy * xy / xx) * dy * dy))
         curve = np.float32(xx)
         row = hole[y]
         for x in range(columns):
@@ -96,7 +134,7 @@ def power_of_half(z: np.float32) -> np.float32:
     -z = n + f with n whole and |f| <= 1/2; 2^f by its Taylor series. Adding 1.5 * 2^23 leaves n in the sum's last bits,
     from where it is added to the exponent. z is cut at 116, where 2^-z is 1e-35.
     """
-    t = larger(-z, np.float32(-116.0))
+    t = -z if z < np.float32(116.0) else np.float32(-116.0)
     raised = np.float32(t + np.float32(12582912.0))
     f = t - (raised - np.float32(12582912.0))
     p = np.float32(1.5403530393381609e-4)

@@ -8,124 +8,163 @@ of an n x n grid, chosen at random. Both keep the mean exactly, in expectation o
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from miamix_cpu.jit.arrays import empty, fill
-from miamix_cpu.jit.compile import allocating, exact, kernel
-from miamix_cpu.jit.scalars import smaller
-from miamix_cpu.masks.threshold import choose_largest
+from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.jit.compile import entry, exact_entry, kernel
+
+AUGMENTABLE = True
 
 
-@exact
-def draw_gridmix(layer: Any, uniform: np.ndarray, options: Any) -> None:
+def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:
     """Derive `cells`, and the phase `cy`, `cx` and side share, or the block of cells to choose from.
 
     Parameters
     ----------
-    layer : a record of `plan.LAYER`; changed
-    uniform : float64 (UNIFORMS,), in [0, 1)
-    options : a record of `masks.OPTIONS`
+    layers : `plan.LAYER` (L,); those whose method is `code` are changed
+    code : int
+    uniforms : float64 (L, masks.UNIFORMS), in [0, 1), of which the last four are used
+    config : MiAMixConfig
+    height, width : int, pixels
     """
-    low, high = options["cells_low"], options["cells_high"]
-    cells = low + math.floor(uniform[2] * (high - low + 1))
-    layer["cells"] = cells
-    if options["cells_random"]:
-        layer["dither"] = uniform[0]
-        layer["rows"], layer["columns"] = cells, cells
-    else:
-        layer["cy"], layer["cx"] = uniform[0], uniform[1]
-        layer["height"] = layer["width"] = math.sqrt(layer["ratio"])
+    low, high = config.gridmix.cells
+    draw_grids(layers, code, uniforms, low, high, config.gridmix.pattern == "random")
 
 
-@allocating
-def fill_gridmix(
-    hole: np.ndarray,
-    cells: int,
-    side: float,
-    phase_y: float,
-    phase_x: float,
-    angle: float,
-    shear: float,
-    noise: np.ndarray,
-    count: int,
+@exact_entry
+def draw_grids(layers: np.ndarray, code: int, uniforms: np.ndarray, low: int, high: int, random: bool) -> None:
+    """`draw`, its options one by one.
+
+    Parameters
+    ----------
+    layers, code, uniforms : as in `draw`
+    low, high : int, the range of the number of cells, both ends included
+    random : bool, whole cells are chosen at random
+    """
+    for j in range(layers.size):
+        layer, uniform = layers[j], uniforms[j, 6:]
+        if layer["method"] != code:
+            continue
+        cells = low + math.floor(uniform[2] * (high - low + 1))
+        layer["cells"] = cells
+        if random:
+            layer["dither"] = uniform[0]
+            layer["rows"], layer["columns"], layer["is_field"] = cells, cells, True
+        else:
+            layer["cy"], layer["cx"] = uniform[0], uniform[1]
+            layer["height"] = layer["width"] = math.sqrt(layer["ratio"])
+
+
+def finish(layers: np.ndarray, coefficients: np.ndarray) -> None:
+    """Turn the normals of "random" layers into 1 for cells that are holes, those with the largest, and 0 for others.
+
+    floor(ratio * cells^2 + dither) of them, so that their mean is the ratio.
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (m,), of this method, with `is_field`
+    coefficients : float32, the plan's; changed
+    """
+    for layer in layers:
+        block = coefficients[layer["start"] :][: layer["rows"] * layer["columns"]]
+        count = min(block.size, math.floor(layer["ratio"] * block.size + layer["dither"]))
+        chosen = np.argsort(-block, kind="stable")[:count]
+        block[:] = 0
+        block[chosen] = 1
+
+
+@entry
+def fill(layers: np.ndarray, code: int, slots: np.ndarray, holes: np.ndarray, coefficients: np.ndarray) -> None:
+    """Fill holes with those of a grid, rotated and sheared about the image's centre.
+
+    Parameters
+    ----------
+    layers : `plan.LAYER` (l,); those whose method is `code` are filled
+    code : int
+    slots : int64 (l,), each layer's place in `holes`, -1 for none
+    holes : float32 (S, H, W), C-contiguous; changed
+    coefficients : float32, the plan's
+
+    Notes
+    -----
+    "regular" rotates in pixels, where its cells are square; "random" in shares of the sides, where its grid is, and
+    cells that come in from outside repeat those of the other side.
+    """
+    for j in range(layers.size):
+        layer = layers[j]
+        if layer["method"] != code or slots[j] < 0:
+            continue
+        hole = holes[slots[j]]
+        if layer["rows"] > 0:
+            fill_random(hole, layer["cells"], coefficients, layer["start"], layer["angle"], layer["shear"])
+        else:
+            fill_regular(
+                hole, layer["cells"], layer["height"], layer["cy"], layer["cx"], layer["angle"], layer["shear"]
+            )
+
+
+@kernel
+def fill_regular(
+    hole: np.ndarray, cells: int, side: float, phase_y: float, phase_x: float, angle: float, shear: float
 ) -> None:
-    """Fill `hole` with the holes of a grid, turned and sheared about the image's centre.
+    """Fill `hole` with one square hole in each cell.
 
     Parameters
     ----------
     hole : float32 (H, W), C-contiguous; overwritten
-    cells : int, along the shorter side ("regular") or along each side ("random")
-    side : float in [0, 1], a hole's side in cells; "regular" only
-    phase_y, phase_x : float in [0, 1), cells; "regular" only
+    cells : int, along the shorter side
+    side : float in [0, 1], a hole's side in cells
+    phase_y, phase_x : float in [0, 1), cells
     angle : float, radians, from +x towards +y; 0 for none
     shear : float; 0 for none
-    noise : float32 (cells * cells,), the `count` largest are holes; empty for "regular"
-    count : int in [0, cells * cells]; "random" only
-
-    Notes
-    -----
-    "regular" turns in pixels, where its cells are square; "random" in shares of the sides, where its grid is, and
-    cells that turn in from outside repeat those of the other side.
     """
     rows, columns = hole.shape
-    regular = noise.size == 0
-    chosen = empty(noise.size, np.float32)
-    cell_y = cell_x = smaller(rows, columns) / cells
-    if not regular:
-        cell_y, cell_x = rows / cells, columns / cells
-        phase_y = phase_x = cells / 2
-        choose_largest(chosen, noise, cells, count)
-        if angle == 0 and shear == 0:
-            # In whole numbers: a pixel's centre may lie on the very edge of a cell, and then belongs to the next one.
-            for y in range(rows):
-                first = (2 * y + 1) * cells // (2 * rows) * cells
-                for x in range(columns):
-                    hole[y, x] = chosen[first + (2 * x + 1) * cells // (2 * columns)]
-            return
-    elif side >= 1:
-        fill(hole, np.float32(1.0))
-        return
-    elif angle == 0 and shear == 0:
-        # Upright: rows that cross holes are all alike.
-        u, step, none = np.float32((0.5 - columns / 2) / cell_x + phase_x), np.float32(1 / cell_x), np.float32(0.0)
-        alike = empty(columns, np.float32)
-        fill_row(alike, u, none, step, none, side)
+    cell = min(rows, columns) / cells
+    cosine, sine = math.cos(angle), math.sin(angle)
+    step_v, step_u = np.float32(-sine / cell), np.float32((cosine - shear * sine) / cell)
+    edge = np.float32(side) if side < 1 else np.float32(2.0)
+    for y in range(rows):
+        dy, dx = (y + 0.5 - rows / 2) / cell, (0.5 - columns / 2) / cell
+        v = -dx * sine + dy * cosine
+        u = np.float32(dx * cosine + dy * sine + shear * v + phase_x)
+        v = np.float32(v + phase_y)
+        row = hole[y]
+        for x in range(columns):
+            at = np.float32(np.int32(x))
+            a, b = u + at * step_u, v + at * step_v
+            row[x] = np.float32((a - np.floor(a) < edge) & (b - np.floor(b) < edge))
+
+
+@kernel
+def fill_random(hole: np.ndarray, cells: int, coefficients: np.ndarray, start: int, angle: float, shear: float) -> None:
+    """Fill `hole` with whole cells of a grid.
+
+    Parameters
+    ----------
+    hole : float32 (H, W), C-contiguous; overwritten
+    cells : int, along each side
+    coefficients : float32; from `start` on 1 for cells that are holes and 0 for others, row by row
+    start : int
+    angle : float, radians, from +x towards +y; 0 for none
+    shear : float; 0 for none
+    """
+    rows, columns = hole.shape
+    if angle == 0 and shear == 0:
+        # In whole numbers: a pixel's centre may lie on the very edge of a cell, and then belongs to the next one.
         for y in range(rows):
-            v = np.float32((y + 0.5 - rows / 2) / cell_y + phase_y)
-            crosses, row = np.float32(v - np.floor(v) < np.float32(side)), hole[y]
+            first = start + (2 * y + 1) * cells // (2 * rows) * cells
             for x in range(columns):
-                row[x] = alike[x] * crosses
+                hole[y, x] = coefficients[first + (2 * x + 1) * cells // (2 * columns)]
         return
+    cell_y, cell_x = rows / cells, columns / cells
     cosine, sine = math.cos(angle), math.sin(angle)
     step_v, step_u = -sine / cell_x, (cosine - shear * sine) / cell_x
     for y in range(rows):
         dy, dx = (y + 0.5 - rows / 2) / cell_y, (0.5 - columns / 2) / cell_x
         v = -dx * sine + dy * cosine
-        u = dx * cosine + dy * sine + shear * v + phase_x
-        if regular:
-            fill_row(hole[y], np.float32(u), np.float32(v + phase_y), np.float32(step_u), np.float32(step_v), side)
-            continue
-        v += phase_y
+        u = dx * cosine + dy * sine + shear * v + cells / 2
+        v += cells / 2
         for x in range(columns):
             row, column = math.floor(v + x * step_v) % cells, math.floor(u + x * step_u) % cells
-            hole[y, x] = chosen[row * cells + column]
-
-
-@kernel
-def fill_row(row: np.ndarray, u: float, v: float, step_u: float, step_v: float, side: float) -> None:
-    """1 where both coordinates are in the first `side` of their cell, 0 elsewhere; alone, so that it vectorises.
-
-    Parameters
-    ----------
-    row : float32 (W,); overwritten
-    u, v : float32, cells; coordinates of the first pixel
-    step_u, step_v : float32, cells a pixel
-    side : float
-    """
-    edge = np.float32(side)
-    for x in range(row.size):
-        at = np.float32(np.int32(x))
-        a, b = u + at * step_u, v + at * step_v
-        row[x] = np.float32((a - np.floor(a) < edge) & (b - np.floor(b) < edge))
+            hole[y, x] = coefficients[start + row * cells + column]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu import __version__
-from miamix_cpu.config import FMIX, GRIDMIX, METHODS
+from miamix_cpu.config import FMIX, GRIDMIX, LARGEST_WINDOW, METHODS
 
 #: One record a layer. Lengths are shares of the image's sides unless said otherwise; fields that a method does not
 #: use are 0. `height` and `width` are the sides of cutmix's box, the side share of gridmix's holes, or the standard
@@ -35,12 +35,28 @@ LAYER = np.dtype(
         ("start", "<i8"),  # its block of `coefficients`: first index, rows, columns
         ("rows", "<i8"),
         ("columns", "<i8"),
-        ("is_field", "?"),  # fmix: the block is the field itself, not its harmonics
+        ("is_field", "?"),  # the block has one number a pixel or a cell: fmix's field itself, gridmix's random cells
     ]
 )
 
-_FORMAT = 1
+_FORMAT = 2
 _LARGEST = 1e6  # of any number in a plan; what is drawn stays far below
+
+
+def block_sizes(layers: np.ndarray, dtype: Any = np.int64) -> np.ndarray:
+    """How many numbers each layer has in `coefficients`: two a harmonic, or one a pixel or a cell (`is_field`).
+
+    Parameters
+    ----------
+    layers : `LAYER` (L,)
+    dtype : int64 or float64
+
+    Returns
+    -------
+    dtype (L,)
+    """
+    cells: np.ndarray = layers["rows"].astype(dtype) * layers["columns"].astype(dtype)
+    return np.where(layers["is_field"], 1, 2).astype(dtype) * cells
 
 
 @dataclass(eq=False)
@@ -62,7 +78,8 @@ class MixPlan:
     first_layer : int64 (n + 1,)
         `layers[first_layer[i]:first_layer[i + 1]]` are the layers of sample i.
     coefficients : float32 (m,)
-        What does not fit a record: standard normals for fmix's harmonics and gridmix's cells, or the field of fmix.
+        What does not fit a record: standard normals for fmix's harmonics, or fmix's field; for the cells of gridmix 1
+        where they are holes and 0 elsewhere.
     merge : "mul" or "sum"
     lam_from : "merged" or "orig"
     second_view : "independent" or "shared"
@@ -210,10 +227,9 @@ class MixPlan:
         n, layers = len(self.partner), self.layers
         sizes = np.diff(self.first_layer)
         rows, columns = layers["rows"].astype(np.int64), layers["columns"].astype(np.int64)
-        fmix = layers["method"] == FMIX
-        field = fmix & layers["is_field"]
+        fmix, field = layers["method"] == FMIX, layers["is_field"]
         harmonic = fmix & ~field
-        ends = layers["start"] + np.where(harmonic, 2.0, 1.0) * rows * columns  # in float64 nothing overflows
+        ends = layers["start"] + block_sizes(layers, np.float64)  # in which nothing overflows
         grid = layers["method"] == GRIDMIX
         names = ("ratio", "cy", "cx", "height", "width", "angle", "shear", "decay", "dither")
         numbers = [layers[name] for name in names]
@@ -238,7 +254,10 @@ class MixPlan:
             (bool(np.all((layers["ratio"] >= 0) & (layers["ratio"] <= 1))), "ratio must be in [0, 1]"),
             (bool(np.all((layers["dither"] >= 0) & (layers["dither"] < 1))), "dither must be in [0, 1)"),
             (bool(np.all((layers["window"] == 0) | (layers["window"] % 2 == 1))), "window must be odd"),
-            (bool(np.all((layers["window"] >= 0) & (layers["window"] <= 181))), "window must be at most 181"),
+            (
+                bool(np.all((layers["window"] >= 0) & (layers["window"] <= LARGEST_WINDOW))),
+                f"window must be at most {LARGEST_WINDOW}",
+            ),
             (bool(np.all(layers["cells"][grid] >= 1)), "cells must be at least 1"),
             (bool(np.all((rows >= 0) & (columns >= 0) & (layers["start"] >= 0))), "blocks must not be negative"),
             (bool(np.all(ends <= len(self.coefficients))), "blocks must lie inside coefficients"),
@@ -249,11 +268,11 @@ class MixPlan:
                 "fmix must have harmonics below half the sampling rate",
             ),
             (
-                bool(np.all((rows == self.height) & (columns == self.width) | ~field)),
+                bool(np.all((rows == self.height) & (columns == self.width) | ~(fmix & field))),
                 "a field of fmix must have the image's size",
             ),
             (
-                bool(np.all((rows == columns) & ((rows == 0) | (rows == layers["cells"])) | ~grid)),
+                bool(np.all((rows == columns) & ((rows == 0) | (rows == layers["cells"]) & field) | ~grid)),
                 "gridmix must have a block of its cells or none",
             ),
         )

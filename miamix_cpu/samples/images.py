@@ -13,7 +13,7 @@ import numpy as np
 
 from miamix_cpu.checks import short
 from miamix_cpu.once import Once
-from miamix_cpu.samples.addresses import Found, Gathered, find, gather
+from miamix_cpu.samples.addresses import Gathered, gather
 
 #: The layouts of one image: (H, W, C) and (C, H, W); (H, W) is either.
 LAYOUTS = ("auto", "channels_last", "channels_first")
@@ -167,12 +167,11 @@ class Images:
     arrays: list[np.ndarray]
     planar: bool  # (C, H, W) rather than (H, W, C) or (H, W)
     alike: bool  # all of one shape and dtype
-    found: Found | None = None
 
     @cached_property
     def gathered(self) -> Gathered:
         """Where kernels find them; they must be alike."""
-        return gather(self.arrays, self.found)
+        return gather(self.arrays)
 
 
 def read_images(images: list[Any], layout: str, names: Callable[[int], str], purpose: str = MIXED) -> Images:
@@ -192,10 +191,9 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], pur
     TypeError, ValueError
         Naming the first image that is no image, or differs from image 0 where it must not.
     """
-    found = find(images)
-    first = as_array(images[0], names(0), purpose) if found is not None else None
-    if first is not None and first is images[0]:
-        return Images(images, is_planar(first, first.shape, layout, names(0)), True, found)
+    first = as_array(images[0], names(0), purpose) if isinstance(images[0], np.ndarray) else None
+    if first is images[0] and _are_like_the_first(images):
+        return Images(images, is_planar(first, first.shape, layout, names(0)), True)
     arrays = [as_array(image, names(i), purpose) for i, image in enumerate(images)]
     planar = [is_planar(images[i], array.shape, layout, names(i)) for i, array in enumerate(arrays)]
     for i, array in enumerate(arrays):
@@ -208,6 +206,13 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], pur
         if purpose == MIXED and array.dtype != arrays[0].dtype:
             raise ValueError(f"{names(i)} is {array.dtype}, {names(0)} is {arrays[0].dtype}")
     return Images(arrays, planar[0], _all_equal(map(_SHAPE, arrays)) and _all_equal(map(_DTYPE, arrays)))
+
+
+def _are_like_the_first(images: list[Any]) -> bool:
+    """Whether all are arrays of one shape and dtype, so that none needs a look of its own."""
+    return (
+        set(map(type, images)) == {np.ndarray} and _all_equal(map(_SHAPE, images)) and _all_equal(map(_DTYPE, images))
+    )
 
 
 def _remedy(images: list[Any], i: int) -> str:

@@ -1,4 +1,4 @@
-"""Labels: read from samples, mixed by lam (MiAMix, section 3.2.4)."""
+"""What a label may be: a class, or a vector of numbers in [0, 1], soft or multi-label."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.checks import short
-from miamix_cpu.jit.arrays import fill
-from miamix_cpu.jit.compile import entry, exact
 
 _ROUNDING = 1e-5  # by how much a row of soft labels in float32 may miss its bounds
 
@@ -42,8 +40,7 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
                 "give num_classes=2, or for a single output labels that are vectors of one float, [0.0] or [1.0]"
             )
         classes = array if is_ours else np.array(array, dtype=np.int64)  # our own, as kernels want it
-        values = classes.tolist()  # of a batch's numbers Python finds the largest sooner than NumPy
-        if min(values) < 0 or max(values) >= num_classes:
+        if int(classes.view(np.uint64).max()) >= num_classes:  # negative ones are the largest
             i = int(np.argmax((array < 0) | (array >= num_classes)))
             raise ValueError(f"label of sample {i} must be in [0, {num_classes - 1}], got {array[i]}")
         return classes
@@ -129,81 +126,3 @@ def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
     if arrays and arrays[0].ndim == 0:
         return _classes([array.item() for array in arrays])  # uint64 beside int64 would be float64
     return np.array(arrays) if arrays else np.zeros(0)
-
-
-def soft_targets(
-    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, num_classes: int, label_smoothing: float, out: np.ndarray
-) -> None:
-    """lam * y_i + (1 - lam) * y_partner, smoothed: y * (1 - s) + s / C.
-
-    Equal labels give exactly that label, whatever lam is: vectors as y_i + (1 - lam) * (y_partner - y_i), and for
-    integers (1 - t) + t is 1 in float32 for every t in [0, 1].
-
-    Parameters
-    ----------
-    labels : int64 (N,) or float32 (N, C)
-    partner : int64 (N,)
-    lam : float32 (N,)
-    out : float32 (N, C); overwritten
-
-    Raises
-    ------
-    ValueError
-        Where labels that do not sum to 1 are to be smoothed.
-    """
-    if labels.ndim == 2:
-        if label_smoothing:
-            check_sums(labels)
-        taken = np.float32(1) - lam
-        others = labels[partner]
-        others -= labels
-        others *= taken[:, None]
-        np.add(labels, others, out=out)
-        if label_smoothing:
-            out *= np.float32(1 - label_smoothing)
-            out += np.float32(label_smoothing / num_classes)
-        return
-    mix_classes(labels, partner, lam, 1 - label_smoothing, label_smoothing / num_classes, out)
-
-
-@entry
-def mix_classes(
-    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, on: float, off: float, out: np.ndarray
-) -> None:
-    """`soft_targets` of classes.
-
-    Parameters
-    ----------
-    labels, partner, lam, out : as in `soft_targets`
-    on, off : float, what a label adds to its class, and what all classes have
-    """
-    for i in range(labels.size):
-        row = out[i]
-        fill(row, np.float32(off))
-        add_classes(row, labels[i], labels[partner[i]], lam[i], np.float32(on))
-
-
-@exact
-def add_classes(row: np.ndarray, own: int, other: int, lam: np.float32, on: np.float32) -> None:
-    """Add what a sample's own label and its partner's give to a row of targets.
-
-    Parameters
-    ----------
-    row : float32 (C,); changed
-    own, other : int, classes
-    lam, on : float32
-    """
-    taken = np.float32(1.0) - lam
-    row[own] += (np.float32(1.0) - taken) * on
-    row[other] += taken * on
-
-
-def check_sums(labels: np.ndarray) -> None:
-    """Raise ValueError unless each vector sums to 1: smoothing is not defined for multi-label."""
-    sums = labels.sum(axis=1)
-    wrong = np.abs(sums - 1) > 1e-3
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise ValueError(
-            f"label_smoothing needs labels that sum to 1, got {sums[i]:g} for sample {i}; multi-label can't be smoothed"
-        )

@@ -15,9 +15,9 @@ import numpy as np
 
 from miamix_cpu.checks import callers_level, short
 from miamix_cpu.once import Once
-from miamix_cpu.plan.streams import seeded_globals, views_lock
 from miamix_cpu.samples.images import is_pil, is_tensor
 from miamix_cpu.views.generators import Found, find_generators, reseeded
+from miamix_cpu.views.global_generators import seeded_globals, views_lock
 
 # Albumentations asks the network for its newest version when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -6,10 +6,10 @@ import sys
 import numba
 import numpy as np
 import pytest
+from miamix_cpu.jit.arrays import address_of, array_at, empty, fill, run
 from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
 
-from miamix_cpu.jit.arrays import address_of, array_at, empty, fill, run
 from miamix_cpu.jit.compile import FLAGS
 from miamix_cpu.plan.mix_plan import LAYER
 

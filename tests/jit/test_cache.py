@@ -233,7 +233,6 @@ def test_what_fails_in_a_function_called_by_its_address_is_told():
 
 def test_a_call_by_address_is_of_what_it_was_compiled_for():
     import numba
-
     from miamix_cpu.mix.holes import draw_holes
 
     call = draw_holes.call
@@ -291,6 +290,7 @@ def test_another_process_compiles_what_is_compiled_apart(fails, tmp_path):
 )
 def test_where_no_helper_can_be_had_there_is_none(change, monkeypatch):
     from miamix_cpu.mix.holes import draw_holes
+
     from miamix_cpu.mix.render import render
 
     def forbidden(*arguments, **options):
@@ -417,8 +417,9 @@ def test_loops_are_told_that_arrays_do_not_overlap():
 def test_kernels_use_wide_vectors_and_count_no_references():
     """Inner switches of Numba's likewise; wrappers that nobody calls would take a tenth longer to compile."""
     from miamix_cpu.jit.pipeline import EntryCompiler
-    from miamix_cpu.masks.augment import make_room, smooth
     from miamix_cpu.plan.normals import make_normals
+
+    from miamix_cpu.masks.augment import make_room, smooth
 
     smooth(np.ones((3, 3), np.float32), 3, make_room(3, 3))
     for text in smooth.inspect_llvm().values():

@@ -9,11 +9,11 @@ import sys
 import numba
 import numpy as np
 import pytest
+from miamix_cpu.jit.scalars import larger, reinterpret, smaller
 from numba.core import event
 from numba.core.errors import TypingError
 
 from miamix_cpu.jit.compile import FLAGS
-from miamix_cpu.jit.scalars import larger, reinterpret, smaller
 
 BOTH = pytest.mark.parametrize("compiled", [lambda f: f, numba.njit(**FLAGS)], ids=["python", "compiled"])
 NUMBERS = {

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from miamix_cpu.masks.running import add_up
 from numba.core.errors import TypingError
 
 from miamix_cpu.masks.augment import make_room, mirror, smooth
 from miamix_cpu.masks.cutmix import fill_cutmix
 from miamix_cpu.masks.gridmix import fill_gridmix
-from miamix_cpu.masks.running import add_up
 from tests import naive
 
 BOTH = pytest.mark.parametrize("run", [lambda f: f.py_func, lambda f: f], ids=["python", "compiled"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
 from numba.core.errors import TypingError
 
 from miamix_cpu import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMix, MiAMixConfig
@@ -16,7 +17,6 @@ from miamix_cpu.masks.fmix import fill_fmix, fill_waves, make_tables, scale_nois
 from miamix_cpu.masks.gmix import fill_gaussian, power_of_half
 from miamix_cpu.masks.gridmix import fill_gridmix
 from miamix_cpu.masks.mixup import fill_mixup
-from miamix_cpu.masks.product import LANES, ROWS, multiply_small, padded
 from miamix_cpu.masks.threshold import choose_largest, collect, extremes, find_threshold
 from miamix_cpu.plan.mix_plan import LAYER
 from tests import naive

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from miamix_cpu.plan.normals import bits_of, draw_normals, make_normals, radius_of, sine_of
+from scipy import stats
 
 BOTH = pytest.mark.parametrize("run", [lambda f: f.py_func, lambda f: f], ids=["python", "compiled"])
 

@@ -3,9 +3,9 @@ import threading
 import numpy as np
 import pytest
 import torch
+from miamix_cpu.jit.arrays import array_at
 from numba import njit
 
-from miamix_cpu.jit.arrays import array_at
 from miamix_cpu.samples import addresses as module
 from miamix_cpu.samples.addresses import find, gather
 

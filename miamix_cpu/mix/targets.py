@@ -1,0 +1,72 @@
+"""Targets: the labels of both partners, weighed by lam (MiAMix, section 3.2.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from miamix_cpu.jit.compile import exact_entry
+
+
+def soft_targets(
+    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, num_classes: int, label_smoothing: float, out: np.ndarray
+) -> None:
+    """lam * y_i + (1 - lam) * y_partner, smoothed: y * (1 - s) + s / C.
+
+    Equal labels give exactly that label, whatever lam is: vectors as y_i + (1 - lam) * (y_partner - y_i), and for
+    integers (1 - t) + t is 1 in float32 for every t in [0, 1].
+
+    Parameters
+    ----------
+    labels : int64 (N,) or float32 (N, C)
+    partner : int64 (N,)
+    lam : float32 (N,)
+    out : float32 (N, C); overwritten
+
+    Raises
+    ------
+    ValueError
+        Where labels that do not sum to 1 are to be smoothed.
+    """
+    if labels.ndim == 2:
+        if label_smoothing:
+            check_sums(labels)
+        taken = np.float32(1) - lam
+        others = labels[partner]
+        others -= labels
+        others *= taken[:, None]
+        np.add(labels, others, out=out)
+        if label_smoothing:
+            out *= np.float32(1 - label_smoothing)
+            out += np.float32(label_smoothing / num_classes)
+        return
+    mix_classes(labels, partner, lam, 1 - label_smoothing, label_smoothing / num_classes, out)
+
+
+@exact_entry
+def mix_classes(
+    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, on: float, off: float, out: np.ndarray
+) -> None:
+    """`soft_targets` of classes.
+
+    Parameters
+    ----------
+    labels, partner, lam, out : as in `soft_targets`
+    on, off : float, what a label adds to its class, and what all classes have
+    """
+    for i in range(labels.size):
+        row, taken = out[i], np.float32(1.0) - lam[i]
+        for c in range(row.size):
+            row[c] = np.float32(off)
+        row[labels[i]] += (np.float32(1.0) - taken) * np.float32(on)
+        row[labels[partner[i]]] += taken * np.float32(on)
+
+
+def check_sums(labels: np.ndarray) -> None:
+    """Raise ValueError unless each vector sums to 1: smoothing is not defined for multi-label."""
+    sums = labels.sum(axis=1)
+    wrong = np.abs(sums - 1) > 1e-3
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"label_smoothing needs labels that sum to 1, got {sums[i]:g} for sample {i}; multi-label can't be smoothed"
+        )
