@@ -22,43 +22,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.consumer import Step, Training, asleep, copied, finish
+from benchmarks.datasets import Arrays, Jpegs, Nothing
 from benchmarks.timing import new_figure, one_thread, parser, table, write
 from tests.shared_memory import lies_in_shared_memory
 
 NICE = 10
-
-
-class Arrays:
-    """CIFAR-sized uint8 arrays in memory, tiled from photographs."""
-
-    def __init__(self, n: int, pictures: list[np.ndarray]) -> None:
-        rng = np.random.default_rng(0)
-        self.images = []
-        for i in range(n):
-            picture = pictures[i % len(pictures)]
-            y, x = (int(rng.integers(0, side - 32)) for side in picture.shape[:2])
-            self.images.append(picture[y : y + 32, x : x + 32].copy())
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        return self.images[i], i % 10
-
-
-class Jpegs:
-    """A folder of JPEG photographs, decoded in the worker."""
-
-    def __init__(self, n: int, paths: list[Path]) -> None:
-        self.n, self.paths = n, paths
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        import cv2
-
-        return cv2.imread(str(self.paths[i % len(self.paths)]), cv2.IMREAD_COLOR_RGB), i % 10
 
 
 class Plain:
@@ -101,19 +69,6 @@ class OnlyFills:
             images = images.set_(storage._new_shared(math.prod(shape))).view(shape)
         images.fill_(1)
         return images, empty((len(samples),), torch.int64).zero_()
-
-
-class Nothing:
-    """A dataset whose samples cost nothing."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> int:
-        return i
 
 
 def at_lower_priority(_: int) -> None:

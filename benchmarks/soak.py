@@ -41,6 +41,25 @@ def resident_mib(pid: int | str) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
+def run(loader: Any, collate: Any) -> tuple[list[float], list[float]]:
+    """Samples a second and MiB of the workers, epoch by epoch."""
+    from tqdm import tqdm
+
+    speeds: list[float] = []
+    memory: list[float] = []
+    with tqdm(total=EPOCHS * len(loader.dataset), unit="sample", unit_scale=True) as bar:
+        for epoch in range(EPOCHS):
+            collate.set_epoch(epoch)
+            start = None
+            for images, _targets in loader:
+                start = start or time.perf_counter()  # not the start of the workers
+                bar.update(len(images))
+            speeds.append((len(loader.dataset) - BATCH) / (time.perf_counter() - (start or 0.0)))
+            pids = [child.pid for child in multiprocessing.active_children()] or ["self"]
+            memory.append(sum(resident_mib(pid) for pid in pids if pid is not None))
+    return speeds, memory
+
+
 def main() -> int:
     """Run, judge, write; return the exit status."""
     options = parser(__doc__.splitlines()[0], "soak")
@@ -50,7 +69,6 @@ def main() -> int:
     one_thread()
     import albumentations as A
     from torch.utils.data import DataLoader
-    from tqdm import tqdm
 
     from miamix_cpu import MiAMixCollator, warmup
 
@@ -63,18 +81,8 @@ def main() -> int:
         Tiles(max(BATCH, samples // EPOCHS)),  # type: ignore[arg-type]
         BATCH, shuffle=True, num_workers=given.workers, persistent_workers=given.workers > 0, collate_fn=collate,
     )  # fmt: skip
-    speeds, memory = [], []
-    with tqdm(total=EPOCHS * len(loader.dataset), unit="sample", unit_scale=True) as bar:
-        for epoch in range(EPOCHS):
-            collate.set_epoch(epoch)
-            start = None
-            for images, _targets in loader:
-                start = start or time.perf_counter()  # not the start of the workers
-                bar.update(len(images))
-            speeds.append((len(loader.dataset) - BATCH) / (time.perf_counter() - (start or 0.0)))
-            pids = [child.pid for child in multiprocessing.active_children()] or ["self"]
-            memory.append(sum(resident_mib(pid) for pid in pids if pid is not None))
-    del images, _targets, loader
+    speeds, memory = run(loader, collate)
+    del loader
     left = blocks_in_shared_memory() - before
     tenth = EPOCHS // 10
     first, last = (float(np.mean(part)) for part in (speeds[:tenth], speeds[-tenth:]))

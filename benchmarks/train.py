@@ -24,7 +24,8 @@ from benchmarks.training import corruptions
 from benchmarks.training.augment import AUGMENTS
 from benchmarks.training.cost import cost
 from benchmarks.training.data import KINDS, DataError, load
-from benchmarks.training.loop import Machine, Recipe, Run, TrainingError, best_device, check_device, set_threads, where
+from benchmarks.training.loop import Recipe, Run, TrainingError
+from benchmarks.training.machine import Machine, best_device, check_device, set_threads, where
 from benchmarks.training.methods import ROBUST_TABLES, TABLES, method
 from benchmarks.training.networks import NETWORKS
 

@@ -1,7 +1,7 @@
-"""MiAMix on the CPU: multi-stage augmented mixup inside DataLoader workers, or on NumPy arrays.
+"""MiAMix (multi-stage augmented mixup) on the CPU, inside PyTorch DataLoader workers or on NumPy arrays.
 
-`MiAMixCollator` is a `collate_fn` for PyTorch; `MiAMix` mixes NumPy arrays for everybody else. Importing this package
-imports neither torch nor albumentations; the names that need torch load it when they are first used.
+`MiAMixCollator` is a `collate_fn` for PyTorch. `MiAMix` and `MiAMixBatch` mix NumPy arrays and do not need torch.
+Importing this package imports neither torch nor albumentations; names that need torch import it on first use.
 """
 
 from __future__ import annotations
@@ -73,10 +73,14 @@ def __getattr__(name: str) -> Any:
 
     try:
         module = importlib.import_module(f"miamix_cpu.{_LAZY[name]}")
-    except ModuleNotFoundError as error:
-        if error.name == "torch":
+    except Exception as error:
+        # Python would report an AttributeError as "cannot import name", without its cause.
+        if getattr(error, "name", None) == "torch" and isinstance(error, ModuleNotFoundError):
             raise ImportError(f"miamix_cpu.{name} needs PyTorch: pip install 'miamix_cpu[torch]'") from error
-        raise
+        raise ImportError(
+            f"miamix_cpu.{name} cannot be imported, for its module miamix_cpu.{_LAZY[name]} raises "
+            f"{type(error).__name__}: {error}"
+        ) from error
     value = globals()[name] = getattr(module, name)
     return value
 

@@ -1,4 +1,4 @@
-"""Checks at the boundary: each names the parameter, the value, and what is allowed."""
+"""Argument checks for the public API. Each error names the parameter, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHORT.maxother = _SHORT.maxstring = 60
 
 
 def short(value: Any) -> str:
-    """`repr` of a value that a message can hold: arrays and tensors by their shape, everything else cut short."""
+    """A `repr` short enough for a message: arrays and tensors by dtype and shape, other values truncated."""
     if hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", None):
         return f"{type(value).__name__} of {value.dtype} {tuple(value.shape)}"
     if isinstance(value, (list, tuple, set, frozenset, dict)) and len(value):
@@ -26,11 +26,11 @@ def short(value: Any) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-_LONGEST = 200  # characters of a value in a message
+_LONGEST = 200  # characters that a value may take up in a message
 
 
 def callers_level() -> int:
-    """The `stacklevel`, for `warnings.warn`, of the nearest caller outside this package."""
+    """The `stacklevel` with which `warnings.warn` points at the nearest caller outside this package."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("miamix_cpu."):
         level, frame = level + 1, frame.f_back
@@ -38,7 +38,7 @@ def callers_level() -> int:
 
 
 def check_integer(name: str, value: Any, *, low: int | None = None) -> int:
-    """`value` as an int of at least `low`."""
+    """Return `value` as an int; it must be at least `low`."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if low is not None and int(value) < low:
@@ -49,7 +49,7 @@ def check_integer(name: str, value: Any, *, low: int | None = None) -> int:
 def check_real(
     name: str, value: Any, *, low: float = 0.0, high: float = math.inf, above: bool = False, below: bool = False
 ) -> float:
-    """`value` as a finite float in [low, high]; `above` and `below` leave out the ends."""
+    """Return `value` as a finite float in [low, high]; `above` excludes the lower end, `below` the upper end."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
     number = float(value)
@@ -76,7 +76,7 @@ def check_bool(name: str, value: Any) -> None:
 
 
 def check_units(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise ValueError where mean and std are in units of 255, with the numbers that they should be."""
+    """Raise ValueError if mean and std are in units of 255; the message gives the correct values."""
     if max(mean) > 1 or max(std) > 1:
         as_they_should = ", ".join(
             f"{name}=({', '.join(f'{value / 255:.4g}' for value in values)})"

@@ -1,4 +1,4 @@
-"""MiAMixCollator: a list of samples in, a mixed batch of tensors out; runs inside DataLoader workers."""
+"""MiAMixCollator: a `collate_fn` that turns a list of samples into a mixed batch of tensors, in DataLoader workers."""
 
 from __future__ import annotations
 
@@ -30,49 +30,53 @@ register_node(MixedBatch, "plan")
 
 
 class MiAMixCollator(KeyedMixer):
-    """A `collate_fn` that mixes: samples in, `(images, targets)` out.
+    """A `collate_fn` that mixes: it takes a list of samples and returns `(images, targets)`.
 
     Parameters
     ----------
     num_classes : int
     config : MiAMixConfig, optional
-        Table 1 of the paper by default.
+        The settings of Table 1 of the paper by default.
     transform : callable, optional
-        Makes the views, one call each: `transform(image=x)["image"]` where it takes that keyword (Albumentations),
-        else `transform(x)`. A first view of every sample, and a second one of those that are mixed in.
+        Makes one view per call. It is called as `transform(image=x)["image"]` if it accepts that keyword, as
+        Albumentations does, and as `transform(x)` otherwise. It makes a first view of every sample, and a second view
+        of every sample that is the partner of a mixed one.
     seed : int, optional
-        The same seed, epoch and samples give the same bytes. By default `torch.initial_seed()`, shown by
-        `collate.seed`.
+        The same seed, epoch and samples give the same bytes. The default is `torch.initial_seed()`; `collate.seed`
+        shows it.
     dtype : "float32", "uint8", "float16" or "bfloat16"
-        Of the mixed images. uint8 views become floats in [0, 1], or stay uint8, a quarter of the bytes to move; float
-        views are taken as they are.
+        Dtype of the mixed images. uint8 views become floats in [0, 1], or stay uint8, which is a quarter of the bytes
+        to transfer. Float views are never rescaled.
     mean, std : sequences of C floats, optional
-        Normalise while mixing, (x - mean) / std with x in [0, 1]; uint8 views and a float `dtype` only.
+        Normalise while mixing: (x - mean) / std with x in [0, 1]. Only for uint8 views and a float `dtype`.
     layout : "auto", "channels_last" or "channels_first"
-        Of images: "auto" reads arrays as (H, W, C) and tensors as (C, H, W), and refuses what can't be either.
+        Layout of the input images. "auto" reads arrays as (H, W, C) and tensors as (C, H, W), and rejects shapes that
+        look like the other layout.
     memory_format : "channels_first" or "channels_last"
-        Of the result, a tensor (N, C, H, W) in either case; neither is transposed.
+        Memory format of the result, which is a tensor (N, C, H, W) in both cases. Neither needs a transposed copy.
     targets : "soft" or "pair"
-        (N, num_classes) float32, or (y_a, y_b, lam): labels, partners' labels, and the weight of the former.
+        "soft" targets are (N, num_classes) float32. "pair" targets are (y_a, y_b, lam): the labels, the partners'
+        labels, and the weight of the labels.
     label_smoothing : float in [0, 1]
-        Soft targets become y * (1 - s) + s / num_classes.
+        Soft targets y become y * (1 - s) + s / num_classes.
     keys : (str, str)
-        Image and label in samples that are dicts; other keys go through `collate_extras`.
+        Keys of the image and the label if samples are dicts. Other keys go through `collate_extras`.
     out_keys : (str, str), optional
-        What they are called in the result; `keys` by default.
+        Keys of the images and the targets in the result; `keys` by default.
     index_key : str or int, optional
-        The entry of a dict, or position in a tuple, that identifies a sample: hashed instead of its image.
+        Dict key or tuple position of an entry that identifies the sample. It is hashed instead of the image.
     schedule : MixSchedule, optional
         The probability of mixing, by epoch.
     return_masks : bool
-        Add the masks, float32 (N, H, W), after the targets or under the key "masks".
+        Also return the masks, float32 (N, H, W), after the targets or under the key "masks".
     return_batch : bool
-        Return a `MixedBatch` of tensors.
+        Return a `MixedBatch` of tensors instead.
     collate_extras : callable
-        From the list of the samples' values under one of their other keys, or at one of their other positions, to what
-        the result holds; torch's `default_collate` by default.
+        Collates the samples' other entries: it is called with the list of values under one key or at one position, and
+        its result is returned in the batch. torch's `default_collate` by default.
     opencv_threads : int or None
-        Set OpenCV's thread pool to this size in workers, which are the parallelism already; None leaves it alone.
+        Number of OpenCV threads in each worker. With 0, the default, OpenCV runs sequentially, because the workers
+        already run in parallel. None leaves OpenCV's setting unchanged.
 
     Examples
     --------
@@ -114,7 +118,7 @@ class MiAMixCollator(KeyedMixer):
             config,
             transform=transform,
             seed=torch.initial_seed() if seed is None else seed,
-            dtype="uint8" if dtype == "uint8" else "float32",  # others are cast from it
+            dtype="uint8" if dtype == "uint8" else "float32",  # the others are cast from float32
             mean=mean,
             std=std,
             layout=layout,
@@ -149,27 +153,27 @@ class MiAMixCollator(KeyedMixer):
 
     @property
     def epoch(self) -> int:
-        """The current epoch: the one that was told, or the number of the pass over the loader."""
+        """The current epoch: set by `set_epoch`, carried by the samples, or counted by passes over the loader."""
         return self._state.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next pass over the loader is; the same samples are mixed otherwise in each.
+        """Set the epoch of the next pass over the loader. The same samples are mixed differently in each epoch.
 
-        An epoch is a pass over the DataLoader, counted from 0 (a look at `next(iter(loader))` is one too), and from
-        what was told last, as by `EpochSampler.set_epoch`. Call it to go on with a run that was stopped, or in each
-        epoch where the loader is not torch's; always before `iter(loader)`, since workers prefetch at once. It reaches
-        live persistent workers. Of several processes that train (`torch.multiprocessing.spawn`) each tells its own
-        workers.
+        An epoch is one pass over the DataLoader; `next(iter(loader))` counts as one too. Passes are counted from 0, or
+        from the epoch that was set last, as with `EpochSampler.set_epoch`. Call this method to resume a run, and in
+        each epoch if the loader is not torch's. Always call it before `iter(loader)`, because workers start prefetching
+        immediately. Live persistent workers get the new epoch too. If several processes train
+        (`torch.multiprocessing.spawn`), each one sets the epoch of its own workers.
         """
         self._state.set(check_integer("epoch", epoch, low=0))
 
     def plain(self, transform: Callable[..., Any] | None = None) -> Self:
-        """The unmixed twin, for evaluation: the same keys and formats, one-hot targets without smoothing.
+        """Return an unmixed copy for evaluation, with the same keys and formats and one-hot targets without smoothing.
 
         Parameters
         ----------
         transform : callable, optional
-            The evaluation's transform; the training's is not applied.
+            The transform for evaluation. The training transform is not applied.
         """
         twin = super().plain(transform)
         twin._state = EpochState(twin._once)
@@ -177,35 +181,36 @@ class MiAMixCollator(KeyedMixer):
         return twin
 
     def __call__(self, samples: Sequence[Any]) -> Any:
-        """Collate and mix.
+        """Collate and mix samples.
 
         Parameters
         ----------
-        samples : N of `(image, label, ...)`, or of dicts
+        samples : list of N tuples `(image, label, ...)`, or of N dicts
             An image is an array (H, W, C) or (H, W), a PIL image, a CPU tensor (C, H, W), or a pair (first view,
-            second view) of them; a label an integer or a vector (num_classes,).
+            second view) of these. A label is an integer or a vector (num_classes,).
 
         Returns
         -------
         (images, targets, ...), a dict, or a MixedBatch
-            images (N, C, H, W), targets as `targets` says; then the masks and the samples' other entries. All are plain
-            tensors: what an image carries along, such as a MetaTensor's affine, is not that of two images mixed.
+            images (N, C, H, W), targets in the format `targets`, then the masks and the samples' other entries. Images,
+            targets and masks are plain tensors. Metadata of an image, such as a MetaTensor's affine, is dropped,
+            because it does not apply to a mix of two images.
 
         Raises
         ------
         TypeError, ValueError
-            Naming the sample, what it holds, and what is allowed.
+            The message names the sample, its value and what is allowed.
         """
         return self._collate(samples, None)
 
     def replay(self, samples: Sequence[Any], plan: MixPlan) -> Any:
-        """Make the batch of `plan` again, views included: they are drawn from the plan's key.
+        """Make the batch of `plan` again, including its views, which are drawn from the plan's key.
 
         Raises
         ------
         ValueError
-            Where the plan has no key although views must be made, is for another number or size of images, or was drawn
-            for other samples.
+            If the plan has no key but views must be made, if it is for another number or size of images, or if it was
+            drawn for other samples.
         """
         return self._collate(samples, plan)
 
@@ -230,7 +235,7 @@ class MiAMixCollator(KeyedMixer):
         return self._render(self._prepare(parts, replayed, epoch), parts)
 
     def _remember(self, key: bytes) -> None:
-        # Whoever evaluates goes through the same batches again and again; in a loader each pass is another epoch.
+        # Evaluation repeats the same batches on purpose, unless a loader counts each pass as a new epoch.
         if not self._evaluates or self._state.is_counted:
             self._state.remember(key)
 
@@ -246,7 +251,7 @@ class MiAMixCollator(KeyedMixer):
             images, out = empty(shape, getattr(torch, self.dtype)), empty_array(shape, np.float32)
         masks = empty((len(plan), plan.height, plan.width), torch.float32) if self.return_masks else None
         targets: Any = None
-        if self.targets == "soft":  # before mixing, which leaves nothing of torch's code in a cache
+        if self.targets == "soft":  # allocated before mixing, which evicts torch's code from the CPU caches
             targets = empty((len(plan), self.num_classes), torch.float32)
         lam = self._mix(prepared, out, None if masks is None else masks.numpy(), rendered)
         if rendered != self.dtype:
@@ -273,7 +278,7 @@ class MiAMixCollator(KeyedMixer):
         if not extras:
             return {}
         collated = {}
-        with torch.device("cpu"):  # whatever the default device is
+        with torch.device("cpu"):  # regardless of the default device
             for key, values in extras.items():
                 try:
                     collated[key] = self.collate_extras(values)
@@ -288,8 +293,8 @@ class MiAMixCollator(KeyedMixer):
             return
         if parent_process() is not None and not getattr(self._local, "frozen", False):
             self._local.frozen = True
-            # What a forked worker has inherited is none of its business: iterators of its parent's loaders, when they
-            # are collected here, complain that they "can only test a child process".
+            # Do not collect objects that a forked worker inherited: when iterators of its parent's loaders are collected
+            # here, they complain that they "can only test a child process".
             gc.freeze()
         if self.opencv_threads is None or getattr(self._local, "limited", False):
             return

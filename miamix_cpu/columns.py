@@ -1,4 +1,4 @@
-"""MiAMixBatch: a batch of arrays in, the mixed batch of arrays out; for Ray Data, Grain, and whoever has no torch."""
+"""MiAMixBatch: takes a batch of arrays and returns the mixed batch, for Ray Data, Grain and other code without torch."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from miamix_cpu.samples.samples import read_columns, read_samples
 
 
 class MiAMixBatch(KeyedMixer):
-    """A function of batches that mixes: a dict of arrays in, a dict of arrays out.
+    """Mix batches of arrays: it takes a dict of arrays and returns a dict of arrays.
 
-    The NumPy counterpart of `MiAMixCollator`, keyed like it: the same seed, epoch and samples give the same bytes, in
-    whatever process, also when a task is tried again. It has no state: the epoch is a value given to it, since shared
-    memory does not cross machines. Torch is not imported.
+    This is the NumPy counterpart of `MiAMixCollator`. The same seed, epoch and samples give the same bytes in any
+    process, also when a task is retried. It has no state: the epoch is a parameter, because shared memory does not
+    work across machines. Torch is not imported.
 
     Parameters
     ----------
     num_classes : int
     config : MiAMixConfig, optional
-        Table 1 of the paper by default.
+        The settings of Table 1 of the paper by default.
     transform : callable, optional
         Makes the views, as in `MiAMixCollator`.
     seed : int
     epoch : int
-        Another epoch mixes the same samples otherwise.
+        The same samples are mixed differently in each epoch.
     dtype : "uint8", "float32" or "float16", optional
-        Of the mixed images; by default that of the views, or float32 with `mean` and `std`.
+        Dtype of the mixed images. By default it is the dtype of the views, or float32 with `mean` and `std`.
     mean, std : sequences of C floats, optional
-        Normalise while mixing, (x - mean) / std with x in [0, 1]; uint8 views and a float `dtype` only.
+        Normalise while mixing: (x - mean) / std with x in [0, 1]. Only for uint8 views and a float `dtype`.
     layout : "auto", "channels_last" or "channels_first"
-        Of images: "auto" reads arrays as (H, W, C), and refuses what can't be that.
+        Layout of the input images. "auto" reads arrays as (H, W, C), and rejects shapes that look like (C, H, W).
     memory_format : "channels_last" or "channels_first"
-        Of the mixed images: (N, H, W, C), or (N, C, H, W).
+        Layout of the mixed images: (N, H, W, C) or (N, C, H, W).
     label_smoothing : float in [0, 1]
-        Targets become y * (1 - s) + s / num_classes.
+        Targets y become y * (1 - s) + s / num_classes.
     keys, out_keys : (str, str)
-        Image and label in the batch, and in the result; the former by default.
+        Keys of the image and the label in the batch and in the result. `out_keys` defaults to `keys`.
     index_key : str or int, optional
-        The column that identifies a sample: hashed instead of its image.
+        The column that identifies a sample. It is hashed instead of the image.
     schedule : MixSchedule, optional
         The probability of mixing, by epoch.
     return_masks : bool
-        Add the masks, float32 (N, H, W), under the key "masks" or after the targets.
+        Also return the masks, float32 (N, H, W), under the key "masks" or after the targets.
 
     Examples
     --------
@@ -107,19 +107,19 @@ class MiAMixBatch(KeyedMixer):
         Parameters
         ----------
         batch : dict of columns, or a list of samples
-            Columns are arrays: images (N, H, W, C) or (N, H, W), or N arrays where a transform makes them alike;
-            labels (N,) or (N, num_classes); others are kept as they are. Samples are what `MiAMixCollator` takes;
-            their other entries are stacked. Nothing is modified.
+            Columns are arrays. Images are (N, H, W, C) or (N, H, W), or N arrays of different shapes if the transform
+            makes views of one shape. Labels are (N,) or (N, num_classes). Other columns are returned unchanged. Samples
+            are as in `MiAMixCollator`, and their other entries are stacked. The input is not modified.
 
         Returns
         -------
-        dict, or for samples that are tuples (images, targets, ...)
-            targets float32 (N, num_classes).
+        dict, or (images, targets, ...) if the samples are tuples
+            targets are float32 (N, num_classes).
 
         Raises
         ------
         TypeError, ValueError
-            Naming the column or the sample, what it holds, and what is allowed.
+            The message names the column or the sample, its value and what is allowed.
         """
         if isinstance(batch, Mapping):
             parts = read_columns(batch, self.keys, self.index_key)
@@ -135,7 +135,7 @@ class MiAMixBatch(KeyedMixer):
         plan, view = prepared.plan, prepared.first.arrays[0]
         dtype = self.dtype or ("float32" if self.mean is not None else str(view.dtype))
         shape = prepared.shape(self.memory_format)
-        if view.ndim == 2 and self.memory_format == "channels_last":  # (N, H, W) comes back as it went in
+        if view.ndim == 2 and self.memory_format == "channels_last":  # images (N, H, W) keep their shape
             shape = (len(plan), *view.shape)
         images = empty_array(shape, np.uint8 if dtype == "uint8" else np.float32)
         masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None

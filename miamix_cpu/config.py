@@ -1,4 +1,4 @@
-"""What MiAMix does: Table 1 of the paper as the default, validated when made."""
+"""The configuration of MiAMix. The defaults are Table 1 of the paper, and values are checked on construction."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from miamix_cpu.checks import check_bool, check_choice, check_integer, check_rea
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
-#: Every mask generator's name; the index is its code in a plan.
+#: Names of the mask generators; the index of a name is its code in a plan.
 METHODS = ("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix")
 MIXUP, CUTMIX, FMIX, GRIDMIX, GMIX, AGMIX = range(len(METHODS))
 
-#: Pixels of the largest smoothing window: its square fits 16 bits, signed.
+#: Side of the largest smoothing window in pixels; its square fits into a signed 16-bit integer.
 LARGEST_WINDOW = 181
 
 
@@ -32,10 +32,12 @@ class CutMixOptions:
     Parameters
     ----------
     inside : bool
-        False: the box's centre is uniform on the image and the border clips the box. True: the box lies inside.
+        If False, the centre of the box is uniform over the image, and the box is clipped at the border. If True, the
+        whole box lies inside the image.
     minmax : (float, float) or None
-        Sides drawn uniformly from this range of the image's sides, each on its own, the box inside, as in timm's
-        `cutmix_minmax`. The drawn ratio is then replaced by the box's area.
+        If given, each side of the box is drawn independently and uniformly from this range, as a share of the image's
+        side, and the box lies inside the image, as with timm's `cutmix_minmax`. The area of the box then replaces the
+        drawn ratio.
     """
 
     inside: bool = False
@@ -57,7 +59,7 @@ class FMixOptions:
     Parameters
     ----------
     decay : float
-        Power of the frequency by which amplitudes fall, 0 to 100. 3 in the FMix paper.
+        Amplitudes fall as 1 / frequency^decay; 0 to 100. The FMix paper uses 3.
     """
 
     decay: float = 3.0
@@ -73,10 +75,10 @@ class GridMixOptions:
     Parameters
     ----------
     cells : (int, int)
-        Range, both ends in, from which the number of cells along the shorter side is drawn.
+        Range of the number of cells along the shorter side, both ends included.
     pattern : "regular" or "random"
-        "regular": one square hole a cell, its side share sqrt(ratio), random phase. "random": whole cells of an
-        n x n grid, chosen at random.
+        "regular" puts one square hole in each cell, sqrt(ratio) times as wide as the cell, at a random phase. "random"
+        chooses whole cells of an n x n grid at random.
     """
 
     cells: tuple[int, int] = (2, 6)
@@ -99,8 +101,8 @@ class AGMixOptions:
     Parameters
     ----------
     q_max : float
-        The covariance q is drawn from U(-q_max, q_max), 0 <= q_max < 1. At 0.95 the longer axis is at most 6.2
-        times the shorter; towards 1 the Gaussian degenerates to a line.
+        The covariance q is drawn from U(-q_max, q_max), 0 <= q_max < 1. At 0.95 the longer axis is at most 6.2 times
+        as long as the shorter one. As q_max approaches 1, the Gaussian degenerates to a line.
     """
 
     q_max: float = 0.95
@@ -111,18 +113,18 @@ class AGMixOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class MiAMixConfig:
-    """Everything that MiAMix can be told; the defaults are the paper's Table 1.
+    """All settings of MiAMix. The defaults are those of Table 1 of the paper.
 
     Parameters
     ----------
     alpha : float
-        Concentration of the Dirichlet distribution of the ratios (eq. 9), above 0.
+        Concentration of the Dirichlet distribution from which the ratios are drawn (eq. 9), above 0.
     k_min, k_max : int
-        The number of layers is uniform on {k_min, .., k_max}; a fixed k is k_min = k_max (Table 5).
+        The number of layers is uniform on {k_min, .., k_max}. For a fixed k, set k_min = k_max (Table 5).
     methods : tuple of str
-        Names out of "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix".
+        Any of "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix".
     weights : tuple of float
-        How often each of `methods` is drawn, relative to the others.
+        Relative frequency with which each of `methods` is drawn.
     p_self : float
         Probability that a sample is mixed with another view of itself.
     p_aug : float
@@ -130,23 +132,25 @@ class MiAMixConfig:
     p_smooth : float
         Probability, independent of `p_aug`, that such a mask is smoothed by an average filter.
     merge : "mul" or "sum"
-        How layers are merged: the product of masks (eq. 10), or the clipped sum of holes (eq. 11).
+        How layers are merged: "mul" multiplies the masks (eq. 10), "sum" adds the holes and clips the sum (eq. 11).
     lam_from : "merged" or "orig"
-        The label's weight: the mean of the final mask (eq. 12), or 1 - sum of the ratios (Table 7).
+        Weight of a sample's own label: "merged" is the mean of the final mask (eq. 12), "orig" is 1 - sum of the ratios
+        (Table 7).
     gauss_scale : "paper" or "area"
-        Standard deviation of gmix and agmix: sqrt(ratio) times the side (eq. 4), or such that the unclipped hole
-        covers `ratio` of the image.
+        Standard deviation of gmix and agmix: "paper" is sqrt(ratio) times the side (eq. 4). With "area", the unclipped
+        hole covers `ratio` of the image.
     second_view : "independent" or "shared"
-        The partner as another random view of it, or as its first view, the one that is mixed in its own right.
+        "independent" mixes in another random view of the partner. "shared" mixes in the partner's first view, which is
+        also the one that is mixed as a sample of its own.
     angle_max : float
-        Masks are rotated by U(-angle_max, angle_max) degrees, 0 to 180.
+        Masks are rotated by an angle from U(-angle_max, angle_max) in degrees, 0 to 180.
     shear_max : float
-        Masks are sheared by U(-shear_max, shear_max), 0 to 10.
+        Masks are sheared by a factor from U(-shear_max, shear_max), 0 to 10.
     smooth_max : float
-        The largest smoothing window as a share of the shorter side, above 0 and at most 1; windows are odd, at least
-        3 and at most 181 pixels.
+        The largest smoothing window as a share of the shorter side, above 0 and at most 1. Windows are odd, at least 3
+        and at most 181 pixels wide.
     cutmix : CutMixOptions
-        The methods' own options, as are the next three.
+        Options of this method, like the next three.
     fmix : FMixOptions
     gridmix : GridMixOptions
     agmix : AGMixOptions
@@ -154,7 +158,7 @@ class MiAMixConfig:
     Raises
     ------
     TypeError, ValueError
-        Where a value is of another type or outside what is allowed; the message names the parameter and the value.
+        If a value has the wrong type or is out of range. The message names the parameter and the value.
 
     Examples
     --------
@@ -237,14 +241,14 @@ class MiAMixConfig:
 
     @classmethod
     def plain(cls, method: str, **changes: Any) -> MiAMixConfig:
-        """The published baseline: one method, one layer, no mask augmentation, one view a sample.
+        """Return a published baseline: one method, one layer, no mask augmentation, one view per sample.
 
         Parameters
         ----------
         method : str
-            One of the methods' names.
+            Name of the method.
         **changes
-            Fields to set besides, e.g. `alpha=0.2`.
+            Other fields to set, e.g. `alpha=0.2`.
         """
         check_method(method)
         fields: dict[str, Any] = {
@@ -255,14 +259,14 @@ class MiAMixConfig:
 
     @functools.cached_property
     def shares(self) -> np.ndarray:
-        """float64 (number of METHODS,): the weights by the methods' codes, cumulative, up to 1; not to be changed."""
+        """Cumulative shares of the weights by method code, float64 (number of METHODS,); must not be modified."""
         weights = dict(zip(self.methods, self.weights, strict=True))
         shares = np.cumsum([weights.get(name, 0.0) for name in METHODS])
-        # Past the last method with a weight no uniform number can reach.
+        # Infinite from the last method with a weight on, so that no uniform number can go past it.
         return np.where(shares == shares[-1], np.inf, shares / shares[-1])
 
     def replace(self, **changes: Any) -> MiAMixConfig:
-        """A copy with some fields changed, validated anew."""
+        """Return a copy with some fields changed, after checking it."""
         return dataclasses.replace(self, **changes)
 
 
@@ -277,7 +281,7 @@ _OPTIONS: dict[str, type] = {
 
 
 def names_fields(init: Init) -> Init:
-    """Have a constructor that takes a `config` say so where it is given one of the configuration's fields."""
+    """Make a constructor that takes a `config` raise a helpful TypeError if it gets a field of MiAMixConfig instead."""
     known = inspect.signature(init).parameters
     fields = {field.name for field in dataclasses.fields(MiAMixConfig)} - set(known)
 
@@ -294,7 +298,7 @@ def names_fields(init: Init) -> Init:
 
 
 def check_method(name: Any) -> None:
-    """Raise ValueError, with the nearest name if one is near, unless `name` is a method's name."""
+    """Raise ValueError unless `name` is the name of a method; the message suggests a similar name, if any."""
     if name not in METHODS:
         near = difflib.get_close_matches(str(name).lower(), METHODS, n=1, cutoff=0.7)
         guess = f", did you mean {near[0]!r}?" if near else "."
@@ -302,7 +306,7 @@ def check_method(name: Any) -> None:
 
 
 def _set(options: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass: Python's own numbers, since a kernel is compiled for each kind."""
+    """Set fields of a frozen dataclass. Numbers are Python types, because a kernel is compiled for each argument type."""
     for name, value in values.items():
         object.__setattr__(options, name, value)
 

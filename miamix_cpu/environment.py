@@ -1,4 +1,4 @@
-"""What is installed, what the machine can do, and what of it will not work together."""
+"""Report installed packages, conflicts between them, and what the machine supports."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import warnings
 from importlib import metadata
 from typing import Any
 
-#: Distributions that install the same folder, `cv2/`, over each other.
+#: Distributions that install the same folder, `cv2/`, and overwrite each other's files.
 _CV2 = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-#: The same for `albumentations/`; the second is AGPL or paid for.
+#: The same for `albumentations/`. The second one is licensed under the AGPL or commercially.
 _ALBUMENTATIONS = ("albumentations", "albumentationsx")
 _PACKAGES = ("numpy", "numba", "llvmlite", "torch", *_ALBUMENTATIONS, *_CV2, "pillow")
 
 
 def check_environment() -> dict[str, str]:
-    """The versions of what matters here; warns of what will not work together.
+    """Return the versions of Python and relevant packages; warn if packages conflict.
 
     Returns
     -------
     dict
-        Versions by distribution, of those that are installed.
+        Versions by name, for Python and the installed distributions.
 
     Warns
     -----
     RuntimeWarning
-        Once for each: OpenCV builds of different versions, which overwrite each other's files; albumentations beside
-        AlbumentationsX, which do too.
+        One for each conflict: OpenCV distributions of different versions, or albumentations together with
+        AlbumentationsX. In both cases, the packages overwrite each other's files.
     """
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
@@ -44,11 +44,11 @@ def check_environment() -> dict[str, str]:
 
 
 def problems_of(versions: dict[str, str]) -> list[str]:
-    """What of these distributions will not work together, one sentence each.
+    """Return the conflicts between distributions, one sentence each.
 
     Parameters
     ----------
-    versions : by distribution
+    versions : dict of versions by distribution name
     """
     problems = []
     builds = {name: versions[name] for name in _CV2 if name in versions}
@@ -68,7 +68,7 @@ def problems_of(versions: dict[str, str]) -> list[str]:
 
 
 def describe_environment() -> list[tuple[str, str]]:
-    """Rows of (what, how it is) for people to read and to send along: `python -m miamix_cpu doctor`."""
+    """Return readable rows (name, value), also for bug reports: `python -m miamix_cpu doctor`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         versions = check_environment()
@@ -100,7 +100,7 @@ def _usable_cores() -> int:
 
 
 def _cache() -> str:
-    import miamix_cpu.warm  # noqa: F401  # and with it all that is compiled
+    import miamix_cpu.warm  # noqa: F401  # imports every module with kernels
     from miamix_cpu.jit.cache import cache_folders
 
     folders = cache_folders()
@@ -113,14 +113,14 @@ def _cache() -> str:
 
 def _start_method() -> str:
     chosen = multiprocessing.get_start_method(allow_none=True)
-    # Asking without `allow_none` would settle it for the whole process.
+    # Without `allow_none`, this call would fix the start method for the whole process.
     return chosen or f"{multiprocessing.get_all_start_methods()[0]} (default)"
 
 
 def _threads() -> str:
     import numba
 
-    # Asking Numba itself would start its threads.
+    # Numba's own function would start its threads.
     found = [f"numba {numba.config.NUMBA_NUM_THREADS} (kernels use one)"]
     if "torch" in sys.modules:
         found.append(f"torch {sys.modules['torch'].get_num_threads()}")

@@ -1,4 +1,4 @@
-"""Schedules by epoch, and samplers that carry the epoch along with the index."""
+"""Mixing schedules by epoch, and samplers that pass the epoch along with each index."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from miamix_cpu.checks import callers_level, check_integer, check_real, short
 
 @dataclass(frozen=True, kw_only=True)
 class MixSchedule:
-    """Each sample's probability of being mixed, by epoch: start plainly, ramp up, switch off.
+    """The probability that a sample is mixed, by epoch: it can start late, ramp up and switch off.
 
-    The epoch is the one that `set_epoch` or an `EpochSampler` tells, else the number of the pass over the loader.
+    The epoch is set by `set_epoch` or an `EpochSampler`; otherwise it is the number of the pass over the loader.
 
     Parameters
     ----------
     start : int
         The first epoch with mixing.
     ramp : int
-        The number of epochs, from `start` on, over which the probability rises linearly before it is reached.
+        The number of epochs, from `start` on, during which the probability rises linearly. It is reached in epoch
+        `start + ramp`.
     off : int or None
-        The first epoch without mixing again, None for never. It is timm's `mixup_off_epoch`, where 0 means never:
-        `off=args.mixup_off_epoch or None`.
+        The first epoch without mixing again; None for never. It corresponds to timm's `mixup_off_epoch`, where 0 means
+        never: `off=args.mixup_off_epoch or None`.
     probability : float in [0, 1]
+        The value after the ramp.
 
     Warns
     -----
     UserWarning
-        Where nothing would ever be mixed, because `off` comes before `start` is reached.
+        If nothing is ever mixed because `off` is not after `start`.
 
     Examples
     --------
@@ -65,14 +67,14 @@ class MixSchedule:
         return self.probability > 0 and (self.start > 0 or self.ramp > 0 or self.off is not None)
 
     def probability_at(self, epoch: int) -> float:
-        """The probability in `epoch`."""
+        """Return the probability in `epoch`."""
         if epoch < self.start or (self.off is not None and epoch >= self.off):
             return 0.0
         return self.probability * min(1.0, (epoch - self.start + 1) / (self.ramp + 1))
 
 
 class IndexedSample(NamedTuple):
-    """A sample with what it was asked for by: the epoch, the index, and the number of its draw in the epoch."""
+    """A sample with the epoch, the index and the draw number under which it was requested."""
 
     epoch: int
     index: Any
@@ -91,16 +93,18 @@ _INDEXED_OUTSIDE = (
 
 @dataclass(frozen=True, slots=True)
 class EpochIndex:
-    """What an EpochSampler yields: an index that knows its epoch.
+    """An index with its epoch, as yielded by `EpochSampler`.
 
-    It is no tuple, since arrays and tensors would take one for indices of several axes.
+    It is not a tuple, because arrays and tensors would interpret a tuple as one index per axis.
 
     Attributes
     ----------
     epoch : int
-    index : the sampler's
+    index : object
+        The index that the wrapped sampler yielded.
     draw : int
-        How often the index was drawn before in the epoch.
+        The number of earlier draws n of the index in the epoch; with an EpochSampler for several replicas,
+        `rank + num_replicas * n`, which differs between them.
     """
 
     epoch: int
@@ -108,11 +112,11 @@ class EpochIndex:
     draw: int = 0
 
     def __index__(self) -> NoReturn:
-        """Say what is wrong where a dataset takes it for a number."""
+        """Raise TypeError with the remedy: a dataset used the object as a number."""
         raise TypeError(_INDEXED_OUTSIDE.format(self))
 
     def __lt__(self, other: Any) -> NoReturn:
-        """The same."""
+        """Raise TypeError, as `__index__` does."""
         raise TypeError(_INDEXED_OUTSIDE.format(self))
 
     __gt__ = __le__ = __ge__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __lt__
@@ -120,31 +124,31 @@ class EpochIndex:
     __int__ = __hash__ = __index__
 
     def __format__(self, specification: str) -> str:
-        """As text, but not as a number."""
+        """Format as text; raise TypeError for a format specification, as for a number."""
         if specification:
             raise TypeError(_INDEXED_OUTSIDE.format(self))
         return repr(self)
 
 
 class EpochSampler:
-    """Wraps a sampler so that the epoch travels with each index, and how often it was drawn in the epoch: `EpochIndex`.
+    """Wrap a sampler so that each index carries its epoch and draw number, as an `EpochIndex`.
 
-    With an `Indexed` dataset the collator then needs no `set_epoch`, and a sample that is drawn several times in an
-    epoch (weighted sampling, repeated augmentation) has views of its own each time. Each `iter` begins the next epoch;
-    `set_epoch`, which Lightning and others call by themselves, also on resuming, says which one.
+    With an `Indexed` dataset, the collator then needs no `set_epoch`, and a sample that is drawn several times in an
+    epoch (weighted sampling, repeated augmentation) gets different views each time. Each `iter` starts the next epoch.
+    `set_epoch` selects which one; Lightning and others call it automatically, also when they resume.
 
-    Draws are counted from the beginning of the epoch: whoever resumes in the middle of one must skip what this sampler
-    yields, as Accelerate, Hugging Face's Trainer and torchdata do, not begin with a later index.
+    Draws are counted from the start of the epoch. To resume within an epoch, skip indices that this sampler yields, as
+    Accelerate, Hugging Face's Trainer and torchdata do, instead of starting at a later index.
 
     Parameters
     ----------
     sampler : iterable of indices
-        Its own `set_epoch` (DistributedSampler) is called at each `iter`.
+        If it has a `set_epoch` (like DistributedSampler), that is called at each `iter`.
     epoch : int
-        The first.
+        The first epoch.
     rank, num_replicas : int
-        For several processes that may draw the same index (timm's RepeatAugSampler, a weighted sampler in each): which
-        one this is, and how many there are. Draws are then numbered differently in each of them.
+        The index of this process and the number of processes, if several may draw the same index (timm's
+        RepeatAugSampler, or a weighted sampler in each process). Each process then numbers its draws differently.
 
     Examples
     --------
@@ -170,7 +174,7 @@ class EpochSampler:
         return len(self.sampler)  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next `iter` begins."""
+        """Set the epoch that the next `iter` starts."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[EpochIndex]:
@@ -194,13 +198,13 @@ _NO_BATCHES = (
 
 
 class Indexed:
-    """A map-style dataset asked by `EpochSampler`: gives each sample with its epoch, index and draw.
+    """Wrap a map-style dataset so that, with an `EpochSampler`, each sample carries its epoch, index and draw number.
 
     Parameters
     ----------
     dataset : map-style dataset
-        `TwoViews` goes around it, `TwoViews(Indexed(dataset), transform)`, and then sees the epoch too; `Subset` and
-        `ConcatDataset` go inside.
+        `Subset` and `ConcatDataset` go inside `Indexed`. `TwoViews` goes around it and then gets the epoch too:
+        `TwoViews(Indexed(dataset), transform)`.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -222,5 +226,5 @@ class Indexed:
 
 
 def probability_of(schedule: MixSchedule | None, epoch: int) -> float:
-    """The schedule's probability in `epoch`; 1 without a schedule."""
+    """Return the schedule's probability in `epoch`; 1 without a schedule."""
     return 1.0 if schedule is None else schedule.probability_at(epoch)

@@ -1,4 +1,4 @@
-"""What the collator and its NumPy counterpart share: a batch keyed by its content, its plan and its two views."""
+"""The common base of MiAMixCollator and MiAMixBatch: it keys a batch by its content and draws its plan and views."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _MASKS_KEY = "masks"
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that rendering a batch needs."""
+    """Everything needed to render a batch."""
 
     plan: MixPlan
     first: Images
-    second: Gathered  # by sample; first ones stand in for those that nobody mixes in
+    second: Gathered  # by sample; the first view for samples that are not mixed in
     labels: np.ndarray
 
     @property
     def channels(self) -> int:
-        """C of the views."""
+        """The number of channels of the views."""
         example = self.first.arrays[0]
         return 1 if example.ndim == 2 else example.shape[0 if self.first.planar else 2]
 
     def shape(self, memory_format: str) -> tuple[int, ...]:
-        """Of the mixed images in memory: (N, C, H, W) or (N, H, W, C)."""
+        """The shape of the mixed images in memory: (N, C, H, W) or (N, H, W, C)."""
         n, height, width = len(self.plan), self.plan.height, self.plan.width
         if memory_format == "channels_first":
             return n, self.channels, height, width
@@ -54,7 +54,7 @@ class Prepared:
 
 
 class KeyedMixer:
-    """Draws the plan and the views of a batch on streams that (seed, epoch, samples) give.
+    """Draws the plan and the views of a batch from random streams determined by (seed, epoch, samples).
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class KeyedMixer:
         check_choice("memory_format", memory_format, ("channels_first", "channels_last"))
         if schedule is not None and not isinstance(schedule, MixSchedule):
             raise TypeError(f"schedule must be a MixSchedule, got {short(schedule)}")
-        # The options that both share are checked there.
+        # MiAMix checks the options that it has too.
         mixer = MiAMix(
             num_classes,
             config,
@@ -112,14 +112,14 @@ class KeyedMixer:
         self._range_is_known = False
         self.transform = transform
 
-    _has_workers = False  # that share what it was warned of
+    _has_workers = False  # whether worker processes share the record of issued warnings
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_classes={self.num_classes}, config={self.config!r}, seed={self.seed})"
 
     @property
     def transform(self) -> Callable[..., Any] | None:
-        """The caller's transform, as given. One that is set later reaches workers that are started after it."""
+        """The transform, as passed by the caller. If it is set later, only workers started afterwards use it."""
         return None if self._transform is None else self._transform.transform
 
     @transform.setter
@@ -127,12 +127,12 @@ class KeyedMixer:
         self._transform = None if transform is None else Transform(transform, self._once)
 
     def plain(self, transform: Callable[..., Any] | None = None) -> Self:
-        """The unmixed twin, for evaluation: the same keys and formats, one-hot targets without smoothing.
+        """Return an unmixed copy for evaluation, with the same keys and formats and one-hot targets without smoothing.
 
         Parameters
         ----------
         transform : callable, optional
-            The evaluation's transform; the training's is not applied.
+            The transform for evaluation. The training transform is not applied.
         """
         twin = copy.copy(self)
         twin._once = Once(shared=self._has_workers)
@@ -143,10 +143,10 @@ class KeyedMixer:
         return twin
 
     def _remember(self, key: bytes) -> None:
-        """A batch of this key is about to be made, of which something is random."""
+        """Called before a batch with this key is drawn, if any part of it is random."""
 
     def _prepare(self, parts: Samples, replayed: MixPlan | None, epoch: int) -> Prepared:
-        """Everything before rendering, with a plan drawn from the batch's key, or with `replayed`."""
+        """Do everything before rendering. The plan is `replayed`, or drawn from the batch's key if that is None."""
         epoch = epoch if parts.epoch is None else parts.epoch
         labels = read_labels(parts.labels, self.num_classes)
         raw = self._raw(parts)
@@ -176,13 +176,13 @@ class KeyedMixer:
         plan = plan_of(len(parts.images), height, width)
         try:
             second = self._second(plan, first, seconds)
-        except ReusesMemory:  # which has written over a first view
+        except ReusesMemory:  # the transform has overwritten a first view
             first, seconds = self._first(parts, raw, key)
             second = self._second(plan, first, seconds)
         return Prepared(plan, first, second, labels)
 
     def _mix(self, prepared: Prepared, out: np.ndarray, masks: np.ndarray | None, dtype: str) -> np.ndarray:
-        """Render into `out`, of `prepared.shape`, as `dtype`, "uint8" or "float32"; return lam, float32 (N,)."""
+        """Render into `out`, of shape `prepared.shape` and `dtype` "uint8" or "float32"; return lam, float32 (N,)."""
         first = prepared.first
         scale, bias = normalisation(first.arrays[0].dtype, dtype, prepared.channels, self.mean, self.std)
         return mix_views(
@@ -199,7 +199,7 @@ class KeyedMixer:
         )
 
     def _packed(self, images: Any, targets: Any, masks: Any, extras: dict[Any, Any], kind: type) -> Any:
-        """The result in the samples' form, `kind`: a dict, a tuple, or a named tuple where all has a name."""
+        """Return the result as `kind`, the type of the samples: a dict, a tuple, or a named tuple if its fields suffice."""
         if kind is not dict:
             parts = (images, targets, *(() if masks is None else (masks,)), *extras.values())
             return kind._make(parts) if masks is None and hasattr(kind, "_make") else parts
@@ -212,7 +212,7 @@ class KeyedMixer:
         return {**mixed, **extras}
 
     def _raw(self, parts: Samples) -> tuple[Images | None, Images | None]:
-        """The samples' own images and second views as arrays, as far as anything needs them."""
+        """Return the samples' own images and second views as arrays; None if they are absent or not needed."""
         transform = self._transform
         if transform is not None and not transform.takes_arrays and parts.indices is not None:
             return None, None
@@ -234,7 +234,7 @@ class KeyedMixer:
         )
 
     def _fingerprint(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray) -> bytes:
-        """What tells a batch from others: its labels, and indices or images."""
+        """Return bytes that identify a batch: its labels, and its indices or else its images."""
         hashed = [b"%d" % len(labels), labels.dtype.str.encode(), labels.tobytes()]
         if parts.indices is not None:
             hashed.append(b"indices")
@@ -250,7 +250,7 @@ class KeyedMixer:
     def _first(
         self, parts: Samples, raw: tuple[Images | None, Images | None], key: bytes | None
     ) -> tuple[Images, Images | Callable[[list[int]], Images] | None]:
-        """First views of all samples; second ones of all, or how those of some are made, if there are any."""
+        """Return all first views, and all second views, a function that makes those of given samples, or None."""
         held, seconds = raw
         transform = self._transform
         if transform is None and held is not None:
@@ -265,7 +265,7 @@ class KeyedMixer:
         rng = stream(key, VIEWS)
         made: list[Any] = []
 
-        # Albumentations says itself what its results are, and so does the change of an array into a tensor.
+        # A view's layout follows from its type if Albumentations made it, or if an array became a tensor or vice versa.
         def layout_of(views: list[Any]) -> str:
             changed = is_tensor(views[0]) != is_tensor(parts.images[0])
             if self.layout == "auto" or not (transform.takes_arrays or changed):
@@ -285,7 +285,7 @@ class KeyedMixer:
         return make(range(len(parts.images)), "first"), lambda needed: make(needed, "second")
 
     def _second(self, plan: MixPlan, first: Images, seconds: Images | Callable[[list[int]], Images] | None) -> Gathered:
-        """Second views by sample; where none is needed the first one stands in."""
+        """Return second views by sample. If a sample needs none, its first view is used instead."""
         shared = plan.second_view == "shared" or seconds is None
         if len(plan) == 1 and shared and len(plan.layers):
             self._once.warn(
@@ -322,7 +322,7 @@ class KeyedMixer:
 
 
 def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:
-    """`plan`, if it is for `n` images of this size."""
+    """Return `plan`; raise ValueError unless it is for `n` images of this size."""
     if (len(plan), plan.height, plan.width) != (n, height, width):
         raise ValueError(
             f"the plan is for {len(plan)} images of {plan.height} x {plan.width} pixels, got {n} of {height} x {width}"

@@ -1,4 +1,4 @@
-"""MiAMix for NumPy: a batch of images and labels in, the mixed batch out."""
+"""MiAMix for NumPy arrays: it takes a batch of images and labels and returns the mixed batch."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ TARGETS = ("soft", "pair")
 
 
 class MiAMix:
-    """Mix a batch of NumPy arrays.
+    """Mix batches of NumPy arrays.
 
     Parameters
     ----------
     num_classes : int
     config : MiAMixConfig, optional
-        Table 1 of the paper by default.
+        The settings of Table 1 of the paper by default.
     dtype : "uint8", "float32" or "float16", optional
-        Of the mixed images; by default that of the images, or float32 with `mean` and `std`. uint8 images become
-        floats scaled to [0, 1]; floats are taken as they are and can't become uint8.
+        Dtype of the mixed images. By default it is the dtype of the images, or float32 with `mean` and `std`. If uint8
+        images become floats, they are scaled to [0, 1]. Float images are never rescaled and cannot become uint8.
     mean, std : sequences of C floats, optional
-        Normalise the mixed images, (x - mean) / std with x in [0, 1]; uint8 images and a float `dtype` only.
+        Normalise the mixed images: (x - mean) / std with x in [0, 1]. Only for uint8 images and a float `dtype`.
     targets : "soft" or "pair"
-        (N, num_classes) float32, or (y_a, y_b, lam): labels, partners' labels, and the weight of the former.
+        "soft" targets are (N, num_classes) float32. "pair" targets are (y_a, y_b, lam): the labels, the partners'
+        labels, and the weight of the labels.
     label_smoothing : float in [0, 1]
-        Soft targets become y * (1 - s) + s / num_classes.
+        Soft targets y become y * (1 - s) + s / num_classes.
     return_masks : bool
-        Keep the masks in the batch.
+        Include the masks in the batch.
 
     Examples
     --------
@@ -85,24 +86,24 @@ class MiAMix:
         return f"MiAMix(num_classes={self.num_classes}, config={self.config!r})"
 
     def __call__(self, images: Any, labels: Any, *, rng: np.random.Generator, second: Any = None) -> MixedBatch:
-        """Draw a plan and render it.
+        """Draw a plan and render it: mix a batch.
 
         Parameters
         ----------
         images : uint8 or float32 (N, H, W, C) or (N, H, W)
-            First views; any strides, never modified.
+            First views, with any strides. They are not modified.
         labels : N integers, or vectors (N, num_classes)
         rng : numpy.random.Generator
         second : like `images`, optional
-            `second[i]` is the second view of SAMPLE i: sample i is mixed with `second[partner[i]]`. By default the
-            images themselves; then a self-pair comes out unmixed.
+            Second views. `second[i]` is the second view of sample i itself, so sample i is mixed with
+            `second[partner[i]]`. By default these are `images`, and a sample that is its own partner stays unmixed.
         """
         images = check_batch(images, "images")
         n, height, width = images.shape[:3]
         return self._render(self.plan(n, height, width, rng=rng), images, labels, second)
 
     def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator) -> MixPlan:
-        """Draw everything random about a batch of `n` images of `height` x `width` pixels."""
+        """Draw all random choices for a batch of `n` images of `height` x `width` pixels."""
         n, height, width = (
             check_integer(name, value, low=1) for name, value in (("n", n), ("height", height), ("width", width))
         )
@@ -111,17 +112,17 @@ class MiAMix:
         return draw_plan(self.config, n, height, width, rng)
 
     def render(self, plan: MixPlan, images: Any, labels: Any, *, second: Any = None) -> MixedBatch:
-        """Mix `images` as `plan` says: a pure function of plan and views.
+        """Mix `images` according to `plan`. The result depends only on the plan and the views.
 
         Raises
         ------
         TypeError, ValueError
-            Also where the plan can't be rendered (`MixPlan.checked`).
+            If an argument is invalid, or if the plan cannot be rendered (see `MixPlan.checked`).
         """
         return self._render(plan.checked(), check_batch(images, "images"), labels, second)
 
     def _warn_unmixed(self, plan: MixPlan) -> None:
-        """Say once that self-pairs come out unmixed, for there is no second view."""
+        """Warn once that self-pairs stay unmixed because there are no second views."""
         alone = plan.mixed & (plan.partner == np.arange(len(plan)))
         if alone.any():
             self._once.warn(
@@ -173,7 +174,7 @@ class MiAMix:
 
 
 def _not_a_config(config: Any) -> str:
-    """What to say where something else is given as the configuration."""
+    """The error message for a `config` that is not a MiAMixConfig."""
     words = f"config must be a MiAMixConfig, got {short(config)}"
     if isinstance(config, str):
         return f"{words}: did you mean MiAMixConfig.plain({config!r})?"
@@ -186,14 +187,15 @@ def _not_a_config(config: Any) -> str:
 def normalisation(
     view_dtype: Any, dtype: str, channels: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """scale and bias, float32 (C,) each, that turn mixed values of `view_dtype` into `dtype`; remembered, so read only.
+    """Return scale and bias, float32 (C,) each, that convert mixed values of `view_dtype` to `dtype`.
 
-    uint8 to uint8 needs none, uint8 to float is scaled to [0, 1] and normalised; floats stay.
+    uint8 to uint8 needs neither, uint8 to float is scaled to [0, 1] and normalised, and floats stay unchanged. The
+    arrays are cached and must not be modified.
 
     Raises
     ------
     ValueError
-        Where floats are to become uint8 or to be normalised, or mean and std do not have C values.
+        If floats would become uint8 or be normalised, or if mean and std do not have C values.
     """
     if view_dtype == np.uint8:
         if dtype == "uint8":
@@ -215,7 +217,7 @@ def normalisation(
 
 
 def check_dtype(dtype: Any, allowed: tuple[str, ...]) -> str:
-    """The name of `dtype`, a name or a NumPy or torch dtype."""
+    """Return the name of `dtype`, which can be a name, a NumPy dtype or a torch dtype."""
     name = str(dtype).removeprefix("torch.")
     if name not in allowed:
         with suppress(TypeError):
@@ -228,7 +230,7 @@ def check_dtype(dtype: Any, allowed: tuple[str, ...]) -> str:
 def check_normalisation(
     mean: Any, std: Any, dtype: str | None
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """mean and std as C floats each, or None both."""
+    """Return mean and std as tuples of C floats, or None for both."""
     if (mean is None) != (std is None):
         raise ValueError(f"mean and std go together, got mean={mean!r} and std={std!r}")
     if mean is None:
@@ -245,7 +247,7 @@ def check_normalisation(
 
 
 def check_batch(values: Any, what: str) -> np.ndarray:
-    """`values` as a uint8 or float32 array (N, H, W, C) or (N, H, W)."""
+    """Return `values` as a uint8 or float32 array (N, H, W, C) or (N, H, W)."""
     try:
         images: np.ndarray = np.asarray(values)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Warnings that are given once, by one of all processes that make batches."""
+"""Warnings that are issued once, across all processes that make batches."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 
 from miamix_cpu.checks import callers_level
 
-_SLOTS = 4093  # a prime; some ten topics hardly ever meet in one
-_SETTLES = 0.01  # seconds; between reading a slot and writing it passes a millionth
+_SLOTS = 4093  # a prime; with about ten topics, two rarely share a slot
+_SETTLES = 0.01  # seconds; between reading and writing a slot, about a microsecond passes
 
 
 class Once:
-    """What was warned of, in memory that a parent shares with its workers.
+    """Remembers which warnings were issued, in memory that a parent process shares with its workers.
 
     Parameters
     ----------
     shared : bool
-        False: each process, and each copy that is sent to one, warns for itself, and torch is not imported.
+        If False, each process and each copy sent to another process warns separately, and torch is not imported.
     """
 
     def __init__(self, *, shared: bool = True) -> None:
@@ -45,7 +45,7 @@ class Once:
         return self
 
     def warn(self, topic: str, words: str, category: type[Warning] = UserWarning) -> None:
-        """Warn, unless there was a warning of this topic before, in whatever process or thread."""
+        """Warn, unless a process or thread has already warned about this topic."""
         if topic in self._told:
             return
         self._told.add(topic)
@@ -53,13 +53,13 @@ class Once:
             warnings.warn(words, category, stacklevel=callers_level())
 
     def _is_first(self, topic: str) -> bool:
-        """Whether no other process was before."""
+        """Whether no other process has warned about this topic yet."""
         if self._slots is None:
             return True
         slot = zlib.crc32(topic.encode()) % _SLOTS
         if self._slots[slot]:
             return False
-        # Whoever wrote last warns: there is no lock that all start methods and copies would share.
+        # The last process to write warns. No lock would be shared by all start methods and copies.
         mine = int.from_bytes(os.urandom(7), "little") + 1
         self._slots[slot] = mine
         time.sleep(_SETTLES)
@@ -67,7 +67,7 @@ class Once:
 
 
 def shared_integers(n: int) -> Any:
-    """`n` integers, 0, that workers see change: a shared tensor where there is torch, else an array."""
+    """`n` int64 zeros: a tensor in memory shared with workers, or a plain array if torch is not installed."""
     try:
         import torch
     except ImportError:
@@ -76,15 +76,16 @@ def shared_integers(n: int) -> Any:
 
 
 def as_integers(shared: Any) -> np.ndarray:
-    """`shared_integers` as an array that looks at them: of a tensor each would cost ten times as much."""
+    """A NumPy view of `shared_integers`: accessing an element of a tensor takes ten times as long."""
     array: np.ndarray = shared if isinstance(shared, np.ndarray) else shared.numpy()
     return array
 
 
 def share(values: Any) -> Any:
-    """Share what was made here, or what a plain pickle has brought: torch would move it when a worker is started.
+    """Move a tensor that was made here or restored from a plain pickle into shared memory.
 
-    By one thread: torch copies by several, for which a process waits for ever that was forked from one that had them.
+    Otherwise torch would move it when a worker is started. The copy uses one thread: with several, a process that was
+    forked from one with a running thread pool would wait forever for threads that it does not have.
     """
     if hasattr(values, "share_memory_") and not values.is_shared():
         import torch

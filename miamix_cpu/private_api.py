@@ -1,7 +1,7 @@
-"""What rests on another package's private API, and the public way that takes its place when it is gone.
+"""Use private API of other packages, with a public fallback if it is gone.
 
-The next release of Numba, NumPy or torch may rename what it never promised to keep. So each use stands in one
-function that goes through `attempt`: the batch is the same either way, only slower to make or to send.
+A new release of Numba, NumPy or torch may rename or remove private API. Therefore each use is in one function that
+goes through `attempt`. The fallback gives the same batches, but making or sending them takes longer.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _warned: set[str] = set()
 
 
 def attempt(what: str, use: Callable[[], Result], instead: Callable[[], Result]) -> Result:
-    """`use()`; where it raises, whatever it is, warn once and give `instead()`.
+    """Return `use()`; if it raises any exception, warn once and return `instead()`.
 
     Parameters
     ----------
     what : str
-        What does not work, and what it means, for the warning: "... cannot be used".
+        Text of the warning: what does not work, and the consequence.
     use : callable
-        The way that rests on private API.
+        Uses private API.
     instead : callable
-        The public way.
+        Uses public API only.
     """
     try:
         return use()
@@ -38,7 +38,7 @@ def attempt(what: str, use: Callable[[], Result], instead: Callable[[], Result])
 
 
 def warn_of(what: str, error: Exception) -> None:
-    """Warn once in the main process that private API has changed; its workers would all say the same."""
+    """Warn once that private API has changed, in the main process only; all workers would repeat the warning."""
     if what in _warned or is_child():
         return
     _warned.add(what)
@@ -51,7 +51,7 @@ def warn_of(what: str, error: Exception) -> None:
 
 
 def is_child() -> bool:
-    """Whether this process was started by multiprocessing; a spawned one knows its parent only after its imports."""
+    """Whether multiprocessing started this process; a spawned one only learns of its parent after its imports."""
     return parent_process() is not None or bool(getattr(_process(), "_inheriting", False))
 
 

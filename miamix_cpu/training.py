@@ -1,4 +1,4 @@
-"""What a training loop needs for mixed batches: the loss, the accuracy, and normalisation on the device."""
+"""Functions for training on mixed batches: loss, accuracy, and normalisation on the device."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch.nn import functional as F
 
 from miamix_cpu.checks import check_units
 
-#: Soft targets (N, C), or a pair: labels, partners' labels, and the weight of the former.
+#: Soft targets (N, C), or a triple: labels, partners' labels, and the weight of the labels.
 Targets = torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def mixed_cross_entropy(logits: torch.Tensor, targets: Targets, *, reduction: str = "mean") -> torch.Tensor:
-    """Cross-entropy for either format of targets; both give the same number.
+    """Cross-entropy for both target formats, which give the same value.
 
     Parameters
     ----------
     logits : (N, C)
     targets : (N, C), or with `targets="pair"` the triple (y_a, y_b, lam)
-        As the collator hands them out, on the device of `logits`.
+        As returned by the collator, on the same device as `logits`.
     reduction : "mean", "sum" or "none"
 
     Examples
@@ -43,10 +43,10 @@ def mixed_cross_entropy(logits: torch.Tensor, targets: Targets, *, reduction: st
 
 
 def mixed_accuracy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
-    """Top-1 accuracy of a mixed batch: the mean weight that the targets give to the predicted class.
+    """Top-1 accuracy on a mixed batch: the mean weight that the targets give to the predicted class.
 
-    It is low by design, and not comparable with a test accuracy: a network that names the larger part of each image
-    and is never wrong reaches the mean of max(lam, 1 - lam) only, 3/4 for a uniform lam.
+    It is low by design and not comparable with test accuracy. A network that always predicts the class with the larger
+    weight only reaches the mean of max(lam, 1 - lam), which is 3/4 for a uniform lam.
 
     Parameters
     ----------
@@ -71,14 +71,16 @@ def mixed_accuracy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
 def normalize_on_device(
     images: torch.Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """(images / 255 - mean) / std, where the images are: a quarter of the bytes travel, and the device has the time.
+    """Normalise uint8 images on the device that holds them: (images / 255 - mean) / std.
+
+    Moving uint8 images to the device takes a quarter of the bytes of float32 images.
 
     Parameters
     ----------
-    images : uint8 (N, C, H, W), contiguous or channels_last, which is kept
+    images : uint8 (N, C, H, W), contiguous or channels_last; the result has the same memory format
     mean, std : C floats, in units of [0, 1]
     dtype : torch.dtype
-        Of the result; computed in float32.
+        Dtype of the result; the computation uses float32.
 
     Returns
     -------
@@ -86,8 +88,8 @@ def normalize_on_device(
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise TypeError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
-    # Checked and divided as Python's numbers: to read a value of the device, the host would wait for all that it has to
-    # do, and torch.compile could not go on.
+    # Checks and divisions use Python numbers: reading a value from the device would make the host wait for all queued
+    # work, and torch.compile could not continue.
     shifts, scales = ([float(value) for value in values] for values in (mean, std))
     for name, values in (("mean", shifts), ("std", scales)):
         if len(values) != images.shape[1]:

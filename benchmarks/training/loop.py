@@ -26,9 +26,9 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
-from benchmarks.timing import environment
 from benchmarks.training.augment import augmentation
 from benchmarks.training.data import ImageSet, Split, channel_statistics, training_and_held_out
+from benchmarks.training.machine import Machine, where
 from benchmarks.training.methods import method
 from benchmarks.training.networks import NETWORKS
 from miamix_cpu import MiAMixCollator, mixed_accuracy, mixed_cross_entropy, normalize_on_device
@@ -84,14 +84,6 @@ class Recipe:
         check_real("momentum", self.momentum, high=1.0, below=True)
         check_real("weight_decay", self.weight_decay)
         check_real("fraction", self.fraction, high=1.0, above=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What a run's numbers do not hang on, up to rounding: where and how fast it runs."""
-
-    device: str = "cpu"
-    workers: int = 0
 
 
 class Run:
@@ -331,27 +323,3 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     beside = path.with_name(f"{path.name}.new")
     write(beside)
     os.replace(beside, path)
-
-
-def where(machine: Machine) -> dict[str, Any]:
-    """Hardware and versions, for the JSON."""
-    device = torch.cuda.get_device_name() if machine.device.startswith("cuda") else "cpu"
-    return {**environment(), "device": device, "workers": machine.workers, "threads": torch.get_num_threads()}
-
-
-def best_device() -> str:
-    """The GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def check_device(name: str) -> None:
-    """Raise ValueError unless torch can use it here."""
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device must be one that torch can use here, got {name!r}") from error
-
-
-def set_threads(threads: int) -> None:
-    """Of torch's operators."""
-    torch.set_num_threads(threads)

@@ -25,6 +25,28 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
+    parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help()
+        return 0
+    options = parser.parse_args(arguments)
+    try:
+        return _run(options)
+    except UserError as error:
+        print(f"miamix_cpu {options.command}: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        extra = "explore" if options.command == "explore" else "demo"
+        print(f"miamix_cpu {options.command}: {error}; pip install 'miamix_cpu[{extra}]'", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> _Parser:
     parser = _Parser(
         prog="miamix_cpu",
         description="MiAMix on the CPU: train, look at pictures, try settings, check.",
@@ -51,48 +73,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explore.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860 on")
 
     commands.add_parser("doctor", help="what is installed, whether it fits together, and how long a batch takes")
+    return parser
 
-    if not (sys.argv[1:] if arguments is None else arguments):
-        parser.print_help()
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "doctor":
+        from miamix_cpu.cli.doctor import run_doctor
+
+        return run_doctor()
+    if options.command == "explore":
+        from miamix_cpu.cli.explore_page import run_explore
+
+        run_explore(options.port)
         return 0
-    options = parser.parse_args(arguments)
-    try:
-        if options.command == "doctor":
-            from miamix_cpu.cli.doctor import run_doctor
+    check_out(options.out)
+    if options.command == "demo":
+        from miamix_cpu.cli.demo import run_demo
 
-            return run_doctor()
-        if options.command == "explore":
-            from miamix_cpu.cli.explore_page import run_explore
+        run_demo(epochs=options.epochs, seed=options.seed, out=options.out)
+    else:
+        from miamix_cpu.cli.preview import run_preview
 
-            run_explore(options.port)
-            return 0
-        check_out(options.out)
-        if options.command == "demo":
-            from miamix_cpu.cli.demo import run_demo
-
-            run_demo(epochs=options.epochs, seed=options.seed, out=options.out)
-        else:
-            from miamix_cpu.cli.preview import run_preview
-
-            run_preview(
-                folder=options.folder,
-                method=options.method,
-                seed=options.seed,
-                rows=options.rows,
-                size=options.size,
-                out=options.out,
-            )
-    except UserError as error:
-        print(f"miamix_cpu {options.command}: {error}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        extra = "explore" if options.command == "explore" else "demo"
-        print(f"miamix_cpu {options.command}: {error}; pip install 'miamix_cpu[{extra}]'", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read the output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        run_preview(
+            folder=options.folder,
+            method=options.method,
+            seed=options.seed,
+            rows=options.rows,
+            size=options.size,
+            out=options.out,
+        )
     return 0
 
 

@@ -115,39 +115,58 @@ def build_page() -> Any:
                 show_line_numbers=False, wrap_lines=True,
             )  # fmt: skip
 
-        def redraw(shown: dict[Any, Any]) -> dict[Any, Any]:
-            try:
-                config = config_of({name: shown[field] for name, field in fields.items()})
-                uploads = read_uploads(shown[files] or [])
-                scene = Scene(config, shown[seed], shown[rows], shown[size], tuple(name for name, _ in uploads))
-            except (UserError, TypeError, ValueError) as error:
-                return {message: gr.HTML(problem_html(str(error)), visible=True)}
-            return {
-                message: gr.HTML("", visible=False),
-                gallery: gallery_html(draw(scene, uploads or default_pictures())),
-                histogram: histogram_html(measure_lam(config, scene.seed)),
-                code: code_of(scene),
-                preset: preset_of(config),
-            }
-
-        def start_from(name: str | None) -> list[Any]:
-            return list(values_of(PRESETS[name]).values()) if name else [gr.skip()] * len(fields)
-
-        everything: dict[str, Any] = {
-            "fn": redraw,
-            "inputs": {*fields.values(), seed, rows, size, files},
-            "outputs": [message, gallery, histogram, code, preset],
-            "show_progress": "hidden",
-            "trigger_mode": "always_last",
-            "api_visibility": "private",
-        }
-        quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        page.load(**everything)
-        gr.on([*(control.input for control in (*fields.values(), seed, rows, size)), files.change], **everything)
-        named = [fields[name] for name in defaults]
-        preset.input(start_from, preset, named, **quietly).then(**everything)
-        another.click(lambda number: (number or 0) + 1, seed, seed, **quietly).then(**everything)
+        parts = {
+            "message": message, "gallery": gallery, "histogram": histogram, "code": code, "preset": preset,
+            "seed": seed, "another": another, "rows": rows, "size": size, "files": files,
+        }  # fmt: skip
+        _connect(page, fields, parts)
     return page
+
+
+def _connect(page: Any, fields: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Draw the page anew whenever a control changes.
+
+    Parameters
+    ----------
+    page : gradio.Blocks, open
+    fields : controls of the configuration, by name
+    parts : the page's other components, by name
+    """
+    message, gallery, histogram, code = (parts[name] for name in ("message", "gallery", "histogram", "code"))
+    preset, seed, rows, size, files = (parts[name] for name in ("preset", "seed", "rows", "size", "files"))
+
+    def redraw(shown: dict[Any, Any]) -> dict[Any, Any]:
+        try:
+            config = config_of({name: shown[field] for name, field in fields.items()})
+            uploads = read_uploads(shown[files] or [])
+            scene = Scene(config, shown[seed], shown[rows], shown[size], tuple(name for name, _ in uploads))
+        except (UserError, TypeError, ValueError) as error:
+            return {message: gr.HTML(problem_html(str(error)), visible=True)}
+        return {
+            message: gr.HTML("", visible=False),
+            gallery: gallery_html(draw(scene, uploads or default_pictures())),
+            histogram: histogram_html(measure_lam(config, scene.seed)),
+            code: code_of(scene),
+            preset: preset_of(config),
+        }
+
+    def start_from(name: str | None) -> list[Any]:
+        return list(values_of(PRESETS[name]).values()) if name else [gr.skip()] * len(fields)
+
+    everything: dict[str, Any] = {
+        "fn": redraw,
+        "inputs": {*fields.values(), seed, rows, size, files},
+        "outputs": [message, gallery, histogram, code, preset],
+        "show_progress": "hidden",
+        "trigger_mode": "always_last",
+        "api_visibility": "private",
+    }
+    quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    page.load(**everything)
+    gr.on([*(control.input for control in (*fields.values(), seed, rows, size)), files.change], **everything)
+    named = [fields[name] for name in values_of(MiAMixConfig())]
+    preset.input(start_from, preset, named, **quietly).then(**everything)
+    parts["another"].click(lambda number: (number or 0) + 1, seed, seed, **quietly).then(**everything)
 
 
 def _component(control: Control, value: Any) -> Any:

@@ -37,7 +37,7 @@ def compile_cached(function: Callable[..., Any], options: dict[str, Any]) -> Any
     def ours() -> Any:
         dispatcher = numba.njit(**options)(function)
         dispatcher._cache = _cache_class()(function)
-        dispatcher.compile = dispatcher._cache.releasing(dispatcher.compile)
+        dispatcher.compile = _releasing(dispatcher.compile, dispatcher._cache.lock)
         _folders.add(Path(dispatcher._cache.cache_path))
         return dispatcher
 
@@ -53,6 +53,19 @@ def compile_cached(function: Callable[..., Any], options: dict[str, Any]) -> Any
         lambda: or_uncached(ours),
         lambda: or_uncached(lambda: numba.njit(**options, cache=True)(function)),
     )
+
+
+def _releasing(compile_one: Callable[[Any], Any], lock: Lock) -> Callable[[Any], Any]:
+    """`compile_one`, after which, whatever happened, other processes are not kept waiting."""
+
+    def compile_and_release(signature: Any) -> Any:
+        try:
+            return compile_one(signature)
+        finally:
+            progress.end()
+            lock.release()
+
+    return compile_and_release
 
 
 _folders: set[Path] = set()
@@ -74,6 +87,9 @@ def _cache_class() -> Any:
     in the temporary directory.
     """
     from numba.core.caching import FunctionCache
+
+    for name in ("_index_key", "load_overload", "save_overload", "cache_path", "flush", "disable"):
+        getattr(FunctionCache, name)  # what is gone must not be missed silently
 
     class EntryCache(FunctionCache):  # type: ignore[misc]
         def __init__(self, function: Any) -> None:
@@ -100,18 +116,6 @@ def _cache_class() -> Any:
             except Exception as error:
                 _warn_uncached(error)
                 self.disable()
-
-        def releasing(self, compile_one: Any) -> Any:
-            """`compile_one`, after which, whatever happened, other processes are not kept waiting."""
-
-            def compile_and_release(signature: Any) -> Any:
-                try:
-                    return compile_one(signature)
-                finally:
-                    progress.end()
-                    self.lock.release()
-
-            return compile_and_release
 
         def _found(self, sig: Any, target_context: Any) -> Any:
             try:

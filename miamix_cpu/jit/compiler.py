@@ -9,8 +9,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numba
-
 from miamix_cpu.private_api import attempt, warn_of
 
 _CHANGED = "Numba's compiler cannot be adjusted, so kernels run up to a fifth slower"
@@ -25,9 +23,11 @@ def compiler_options(*, called_by_python: bool, counts_references: bool) -> dict
         wanted["no_cpython_wrapper"] = True
 
     def adjusted() -> dict[str, Any]:
-        options = {**wanted, "pipeline_class": compiler_class()}
-        numba.njit(**options)(lambda: None)  # it refuses options that it does not know
-        return options
+        from numba.core.compiler import Flags
+        from numba.core.cpu import CPUTargetOptions
+
+        CPUTargetOptions.parse_as_flags(Flags(), dict(wanted))  # raises where it does not know one
+        return {**wanted, "pipeline_class": compiler_class()}
 
     return attempt(_CHANGED, adjusted, dict)
 

@@ -56,7 +56,8 @@ def block_sizes(layers: np.ndarray, dtype: Any = np.int64) -> np.ndarray:
     dtype (L,)
     """
     cells: np.ndarray = layers["rows"].astype(dtype) * layers["columns"].astype(dtype)
-    return np.where(layers["is_field"], 1, 2).astype(dtype) * cells
+    numbers: np.ndarray = np.where(layers["is_field"], cells, 2 * cells)
+    return numbers
 
 
 @dataclass(eq=False)

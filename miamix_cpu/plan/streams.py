@@ -13,7 +13,6 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.random.bit_generator import ISeedSequence
 
 PLAN, VIEWS = 0, 1
 
@@ -39,7 +38,7 @@ def samples_digest(fingerprint: bytes) -> bytes:
     return hashlib.blake2b(fingerprint, digest_size=16, person=b"samples").digest()
 
 
-class _Digest(ISeedSequence):
+class _Digest(np.random.SeedSequence):
     """256 bits of a cryptographic hash, from which PCG64 takes its state: no stream overlaps another."""
 
     def __init__(self, key: bytes, which: int) -> None:
@@ -52,7 +51,7 @@ class _Digest(ISeedSequence):
 
 def stream(key: bytes, which: int) -> np.random.Generator:
     """One of the key's two independent streams, PLAN or VIEWS."""
-    return np.random.Generator(np.random.PCG64(_Digest(key, which)))  # type: ignore[arg-type]
+    return np.random.Generator(np.random.PCG64(_Digest(key, which)))
 
 
 def index_bytes(index: Any, sample: int) -> bytes:

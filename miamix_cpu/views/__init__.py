@@ -1,7 +1,7 @@
-"""The two augmented views of a sample, drawn from a stream of the batch's key.
+"""Make the two augmented views of a sample, with random numbers from a stream of the batch's key.
 
-transform.py calls the caller's transform and is read first. generators.py finds and seeds the generators that a
-transform owns, global_generators.py the process's. two_views.py is the dataset TwoViews.
+Read transform.py first: it calls the caller's transform. generators.py finds and seeds the generators that a transform
+owns; global_generators.py seeds those of the process. two_views.py contains the dataset TwoViews.
 
-May import plan (its streams), samples (what an image may be) and workers (passes over a loader).
+May import plan (random streams), samples (reading images) and workers (passes over a loader).
 """

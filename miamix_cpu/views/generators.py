@@ -1,8 +1,8 @@
-"""The generators that a transform owns: found among its attributes, seeded from our stream, restored afterwards.
+"""Find the random generators that a transform owns, seed them from our stream, and restore them afterwards.
 
-A transform that draws from `self.rng = np.random.default_rng(0)` would make the same views in every worker and in
-every epoch. So what a transform holds is looked through at each batch, for its owner may change it at any time.
-Nothing of it is copied.
+Without this, a transform that draws from `self.rng = np.random.default_rng(0)` would make the same views in every
+worker and in every epoch. Each batch searches the transform again, because its owner may change it at any time. No
+object is copied.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from typing import Any
 
 import numpy as np
 
-_LARGEST = 1000  # containers of more values hold data, and are not looked through
-_MOST = 3000  # objects that are looked at
+_LARGEST = 1000  # larger containers hold data and are not searched
+_MOST = 3000  # objects that are searched at most
 
-#: Values that hold no generator.
+#: Types whose values cannot hold a generator.
 _PLAIN = frozenset((
     type(None), bool, int, float, complex, str, bytes, bytearray, np.ndarray, range, slice, property,
     types.GetSetDescriptorType, types.MemberDescriptorType,
 ))  # fmt: skip
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 _MAPPINGS = (dict, types.MappingProxyType)
-#: What draws, or says what comes next, in a way that cannot be seeded.
+#: Types that yield random or successive values and cannot be seeded.
 _UNSEEDABLE = (random.SystemRandom, types.GeneratorType, itertools.cycle)
 _DRAWS = ("random", "rand", "randint", "integers", "uniform", "normal", "choice", "sample")
-#: What attributes that hold a generator are commonly called.
+#: Common names of attributes that hold a generator.
 _NAMES = frozenset(("rng", "_rng", "generator", "_generator", "random_state", "_random_state", "random_generator"))
 
 
 @dataclass
 class Found:
-    """What a transform draws from by itself.
+    """The sources of randomness found in a transform.
 
     Attributes
     ----------
     generators : list
         NumPy's `Generator`, `RandomState` and bit generators, Python's `random.Random`, torch's `Generator`.
     seeders : list
-        Objects with `set_random_state(seed=)` that hold no generator which could be seen.
+        Objects with `set_random_state(seed=)` in which no generator was found.
     unreachable : list of (str, str)
-        A class that holds something random which cannot be seeded, and what that is.
+        Name of a class or function that holds something that cannot be seeded, and a description of it.
     """
 
     generators: list[Any] = field(default_factory=list)
@@ -58,12 +58,12 @@ class Found:
 
 
 def find_generators(transforms: Iterable[Any], ignored: Iterable[Any] = ()) -> Found:
-    """Look through transforms: their attributes, what those hold, and what the caller's functions refer to.
+    """Search transforms, the contents of their attributes, and the objects that the caller's functions refer to.
 
     Parameters
     ----------
     transforms : callables
-    ignored : objects that are not looked at
+    ignored : objects that are not searched
     """
     found = Found()
     found.generators = _generators_in(transforms, found, set(map(id, ignored)))
@@ -71,10 +71,10 @@ def find_generators(transforms: Iterable[Any], ignored: Iterable[Any] = ()) -> F
 
 
 def _generators_in(values: Iterable[Any], found: Found | None, seen: set[int]) -> list[Any]:
-    """The generators that are reached from values; what else is to be known of them goes into `found`."""
+    """Return the generators reachable from `values`; record seeders and unseedable objects in `found`."""
     generators, waiting, most = [], deque(values), len(seen) + _MOST
     while waiting and len(seen) <= most:
-        value = waiting.popleft()  # what lies nearest comes first
+        value = waiting.popleft()  # breadth first
         if type(value) in _PLAIN or id(value) in seen:
             continue
         seen.add(id(value))
@@ -83,7 +83,7 @@ def _generators_in(values: Iterable[Any], found: Found | None, seen: set[int]) -
                 generators.append(value)
             else:
                 waiting += [part for part in _parts_of(value, found) if type(part) not in _PLAIN]
-        except Exception:  # an object that can't be looked at, a dead weak reference, say
+        except Exception:  # an object that cannot be inspected, such as a dead weak reference
             continue
     if waiting and found is not None:
         found.unreachable.append(("the transform", f"more than {_MOST} objects, perhaps a generator among them"))
@@ -92,7 +92,7 @@ def _generators_in(values: Iterable[Any], found: Found | None, seen: set[int]) -
 
 @contextmanager
 def reseeded(found: Found, rng: np.random.Generator) -> Iterator[None]:
-    """Seed what was found from `rng`, and restore the generators' states afterwards."""
+    """Seed everything in `found` from `rng`, and restore the generators' states afterwards."""
     states = [(generator, _state_of(generator)) for generator in found.generators]
     try:
         for generator in found.generators:
@@ -106,7 +106,7 @@ def reseeded(found: Found, rng: np.random.Generator) -> Iterator[None]:
 
 
 def _parts_of(value: Any, found: Found | None) -> Iterable[Any]:
-    """What a value holds or refers to, in which generators may be."""
+    """Return what a value holds or refers to, as far as it may contain generators."""
     if isinstance(value, (*_CONTAINERS, *_MAPPINGS)):
         if len(value) > _LARGEST:
             return ()
@@ -117,7 +117,7 @@ def _parts_of(value: Any, found: Found | None) -> Iterable[Any]:
             odd = [part for part in parts if isinstance(part, _UNSEEDABLE)]
             found.unreachable += [(value.__qualname__, f"a {type(part).__qualname__}") for part in odd]
         return parts
-    if isinstance(value, types.BuiltinFunctionType):  # perhaps a generator's method
+    if isinstance(value, types.BuiltinFunctionType):  # perhaps a method of a generator
         return (value.__self__,) if _is_generator(value.__self__) else ()
     if isinstance(value, types.MethodType):
         return value.__self__, value.__func__
@@ -133,10 +133,10 @@ def _parts_of(value: Any, found: Found | None) -> Iterable[Any]:
 
 
 def _of_object(value: Any, found: Found | None) -> Iterable[Any]:
-    """An object's attributes, and what its class holds."""
+    """Return an object's attributes, and what its class holds."""
     kind: Any = type(value)
     package = kind.__module__.partition(".")[0]
-    if package == "torch" and hasattr(value, "_modules"):  # networks, of very many objects
+    if package == "torch" and hasattr(value, "_modules"):  # a network, which holds very many objects
         return list(value._modules.values())
     if package in sys.stdlib_module_names and kind is not types.SimpleNamespace:
         return ()
@@ -169,13 +169,13 @@ def _slots_of(kind: type) -> tuple[str, ...]:
 
 
 def _of_class(kind: Any) -> list[Any]:
-    """The generators that a class holds for all its objects, and the methods of a class of the caller's."""
+    """Return the generators that are class attributes, and the methods if the class is the caller's."""
     return [vars(base)[name] for base, name in _names_of_class(kind) if name in vars(base)]
 
 
 @cache
 def _names_of_class(kind: type) -> tuple[tuple[type, str], ...]:
-    """Where a class and those that it inherits from may hold a generator, or refer to one."""
+    """Return (class, attribute) pairs that may hold or refer to a generator, for a class and its bases."""
     names = []
     for base in kind.__mro__:
         if base.__module__.partition(".")[0] in ("builtins", "torch"):
@@ -183,20 +183,20 @@ def _names_of_class(kind: type) -> tuple[tuple[type, str], ...]:
         for name, part in vars(base).items():
             is_code = isinstance(part, (types.FunctionType, staticmethod, classmethod))
             wanted = not _is_installed(base.__module__) if is_code else _is_generator(part)
-            if wanted or (part is None and not name.startswith("__")):  # a generator may be put there later
+            if wanted or (part is None and not name.startswith("__")):  # may be set to a generator later
                 names.append((base, name))
     return tuple(names)
 
 
 def _referred_to(function: types.FunctionType) -> list[Any]:
-    """What a function of the caller's closes over, has as defaults, and names among its module's globals."""
+    """Return what a function of the caller's refers to: closure, defaults, attributes, and globals that it names."""
     if _is_installed(function.__module__ or ""):
         return []
     values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()]
     for cell in function.__closure__ or ():
         try:
             values.append(cell.cell_contents)
-        except ValueError:  # not filled yet
+        except ValueError:  # an empty cell
             continue
     names, known = _names_in(function.__code__), function.__globals__
     values += [known[name] for name in names if name in known]
@@ -214,7 +214,7 @@ def _names_in(code: types.CodeType) -> tuple[str, ...]:
 
 @cache
 def _is_installed(module: str) -> bool:
-    """Whether a module is a library's or Python's rather than the caller's: those draw from what is passed to them."""
+    """Whether a module is part of Python or a library, whose functions draw from what is passed to them."""
     root = module.partition(".")[0]
     path = getattr(sys.modules.get(root), "__file__", None) or ""
     return root in sys.stdlib_module_names or "site-packages" in path or "dist-packages" in path
@@ -230,11 +230,11 @@ def _is_generator(value: Any) -> bool:
 
 
 def _looks_random(name: str, value: Any) -> bool:
-    """Whether an attribute draws, or says what comes next, in a way that cannot be seeded."""
+    """Whether an attribute yields random or successive values and cannot be seeded."""
     try:
         if isinstance(value, _UNSEEDABLE):
             return True
-    except ReferenceError:  # of a weak reference that is dead
+    except ReferenceError:  # a dead weak reference
         return False
     if name not in _NAMES or _is_generator(value) or not any(callable(getattr(value, draw, None)) for draw in _DRAWS):
         return False
@@ -252,7 +252,7 @@ def _takes_seed(kind: type) -> bool:
 
 
 def _bits(generator: Any) -> Any:
-    """NumPy's bit generator, where its state is."""
+    """Return NumPy's bit generator, which holds the state."""
     return generator.bit_generator if isinstance(generator, np.random.Generator) else generator
 
 

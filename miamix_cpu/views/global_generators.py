@@ -1,4 +1,4 @@
-"""The process's global generators, from which a transform may draw: seeded while views are made, then restored."""
+"""Seed the process's global generators, from which a transform may draw, while views are made; then restore them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-# A process has one of each global generator, and threads may share a transform, so views are made one at a time.
+# Threads share the global generators, and perhaps a transform, so only one thread makes views at a time.
 _VIEWS_LOCK = threading.RLock()
 
 
 def views_lock() -> Any:
-    """Held by the thread of this process that makes views."""
+    """Return the lock that a thread of this process holds while it makes views."""
     return _VIEWS_LOCK
 
 
 def _renew_lock() -> None:
-    """A forked worker has none of the threads that may have held it."""
+    """Make a new lock in a forked worker, because the thread that held the old one may not exist there."""
     global _VIEWS_LOCK
     _VIEWS_LOCK = threading.RLock()
 
@@ -35,11 +35,12 @@ if hasattr(os, "register_at_fork"):
 def seeded_globals(rng: np.random.Generator) -> Iterator[None]:
     """Seed `random`, `numpy.random` and torch's CPU generator from `rng`, and restore them afterwards.
 
-    OpenCV's is seeded too, which would else give the same in all workers; its state can't be read, so it stays so.
+    The batch's key thus determines the views of transforms that draw from them, such as torchvision's. OpenCV's
+    generator is seeded too, because otherwise it would give the same numbers in all workers. Its state cannot be read,
+    so it is not restored. torch's CUDA generators are not changed.
 
-    So transforms that draw from them, torchvision's among them, are keyed by the batch, and their states are the same
-    before and after. torch's CUDA generators are left alone. What a thread that is none of ours draws meanwhile changes
-    the results, and is drawn again afterwards.
+    If another thread draws from these generators in the meantime, the views change, and the restored states do not
+    include its draws.
     """
     torch = sys.modules.get("torch")
     cv2 = sys.modules.get("cv2")

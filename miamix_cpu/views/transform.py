@@ -1,4 +1,4 @@
-"""The two augmented views: the caller's transform, called once a view on a stream that the batch's key gives."""
+"""Make augmented views: call the caller's transform once per view, with random numbers from the batch's key."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from miamix_cpu.samples.images import is_pil, is_tensor
 from miamix_cpu.views.generators import Found, find_generators, reseeded
 from miamix_cpu.views.global_generators import seeded_globals, views_lock
 
-# Albumentations asks the network for its newest version when it is imported.
+# On import, Albumentations checks for a newer version over the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
 def is_albumentations(transform: Any) -> bool:
-    """Whether `transform` is one of Albumentations' (or AlbumentationsX's); neither is imported for it."""
+    """Whether `transform` is from Albumentations or AlbumentationsX; imports neither."""
     return any(base.__module__.partition(".")[0] == "albumentations" for base in type(transform).__mro__)
 
 
 def _is_own(transform: Any) -> bool:
-    """Whether a transform is of a class of Albumentations that runs no code of the caller's."""
+    """Whether the transform's class belongs to Albumentations and runs no code of the caller's."""
     return type(transform).__module__.partition(".")[0] == "albumentations" and type(transform).__name__ != "Lambda"
 
 
@@ -47,30 +47,31 @@ def takes_keyword(transform: Any) -> bool:
 
 
 class Transform:
-    """A transform that draws from a stream of ours, whatever it draws from by itself.
+    """Make a transform draw from our random stream, whichever generators it uses.
 
-    The caller's object is used as it is at that moment, never copied, and its generators are as they were afterwards:
-    they may share it with a validation set, or change it between epochs. Albumentations' transforms are lent ours. Any
-    other callable, and the caller's code inside a Compose, runs with the process's generators seeded, and with
-    those that it owns (`generators.py`). Only one thread of a process makes views at a time.
+    The caller's object is used in its current state and never copied, and its generators are restored afterwards: the
+    caller may share it with a validation set, or change it between epochs. Albumentations' transforms use our
+    generators for the duration of the call. For any other callable, and for the caller's code inside a Compose, the
+    process's generators and those that it owns (`generators.py`) are seeded. Only one thread of a process makes views
+    at a time.
 
-    What is not Albumentations' own code may write to the image that it is given, so it is given a copy.
+    Code that is not Albumentations' own may write to its input, so it gets a copy of the image.
 
     Parameters
     ----------
     transform : callable
     once : Once, optional
-        By which it warns.
+        Issues the warnings.
     copies_results : bool
-        Code of the caller's may return memory that it uses again: have all that it returns copied, not only once that
-        has been found out.
+        The caller's code may return memory that it reuses. If True, all of its results are copied; otherwise only once
+        reuse has been detected.
 
     Raises
     ------
     TypeError
-        Where it cannot be called.
+        If it is not callable.
     ImportError
-        Where it is of an Albumentations before 2.0.
+        If it is from a version of Albumentations before 2.0.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Transform:
         self._once = once or Once(shared=False)
         self._copies_results = copies_results
         self._looked_through = False
-        self._passed_through: int | None = 0  # views in a row that were what was given; None: not looked at any more
+        self._passed_through: int | None = 0  # consecutive views returned unchanged; None: no longer checked
 
     def make(
         self,
@@ -106,26 +107,26 @@ class Transform:
         names: Callable[[int], str],
         beside: Sequence[Any] = (),
     ) -> list[Any]:
-        """One view of each of `images[i]`, i in `indices`, drawn in that order; no image is changed.
+        """Return one view of `images[i]` for each i in `indices`, drawn in that order; no image is changed.
 
         Parameters
         ----------
-        images : arrays for Albumentations (`takes_arrays`), else as the samples hold them
+        images : arrays for Albumentations (`takes_arrays`), otherwise as in the samples
         planar : bool, whether arrays are (C, H, W)
         indices : ints
         rng : numpy.random.Generator
         names : int -> str
-            How messages call view i, e.g. "the first view of sample 3".
-        beside : views that were made before and are still wanted
+            Name of view i in messages, e.g. "the first view of sample 3".
+        beside : views that were made earlier and are still needed
 
         Raises
         ------
         Exception
-            The transform's own, with a note that names the view.
+            The transform's own exception, with a note that names the view.
         TypeError
-            Where the transform returns nothing.
+            If the transform returns nothing.
         ReusesMemory
-            Where a view was written over, or one of `beside`. Make all of them again: from now on results are copied.
+            If the transform overwrote a view, or one of `beside`. Make all of them again; results are now copied.
         """
         if planar:
             images = [image if image.ndim == 2 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
@@ -150,14 +151,14 @@ class Transform:
         rng: np.random.Generator,
         names: Callable[[int], str],
     ) -> list[Any]:
-        """`make` by code that may write to what it is given, and draw from anywhere."""
+        """Like `make`, for code that may write to its input and draw from any generator."""
         ignored = [node for node in nodes if _is_own(node)]
         ignored += [part for node in nodes for part in (node.random_generator, node.py_random)]
         found = find_generators(foreign, ignored)
         views = []
         with seeded_globals(rng), reseeded(found, rng):
             for i in indices:
-                given = self._copy(images[i], i, names)  # dropped at once where the view is another array
+                given = self._copy(images[i], i, names)  # freed at once if the view is another array
                 view = self._view(given, i, names)
                 if self._passed_through is not None:
                     self._look_at(view, given, images[i])
@@ -170,7 +171,7 @@ class Transform:
         return views
 
     def _check_generators(self, before: Found, after: Found) -> None:
-        """Warn of what the transform draws from that could not be seeded."""
+        """Warn about sources of randomness in the transform that could not be seeded."""
         for kind, what in before.unreachable:
             self._once.warn(
                 f"unreachable {kind}",
@@ -188,7 +189,7 @@ class Transform:
             )
 
     def _look_at(self, view: Any, given: Any, image: Any) -> None:
-        """Warn where the first views, `_MANY` of them, are what was given, unchanged."""
+        """Warn if the first `_MANY` views are the arrays that were passed in, unchanged."""
         if view is not given or not isinstance(view, np.ndarray) or not np.array_equal(view, image):
             self._passed_through = None
             return
@@ -205,7 +206,7 @@ class Transform:
     def _copy(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
         try:
             return copied(image)
-        except Exception as error:  # PIL reads a file when its values are asked for
+        except Exception as error:  # PIL reads the file only when the pixels are needed
             error.add_note(f"raised when the image was read, for {names(i)}")
             raise
 
@@ -224,15 +225,15 @@ class Transform:
         return view
 
 
-class ReusesMemory(Exception):  # no error: whoever asked for the views asks again
-    """A transform returns memory that it writes to again, so a view was lost."""
+class ReusesMemory(Exception):  # not an error: the caller makes the views again
+    """Raised if a transform reused the memory of a result, so that a view was lost."""
 
 
-_MANY = 16  # views of which a transform that leaves half of all images alone hardly ever changes none
+_MANY = 16  # views; a transform that changes half of all images almost never returns this many unchanged
 
 
 def copied(image: Any) -> Any:
-    """A copy in memory of its own, to which anybody may write; what is no image is handed on as it is."""
+    """Return a writable copy with its own memory. An object that is not an image is returned as it is."""
     if is_pil(image):
         return _copied_picture(image)
     if isinstance(image, np.ndarray):
@@ -241,7 +242,7 @@ def copied(image: Any) -> Any:
 
 
 def _copied_picture(picture: Any) -> Any:
-    """A copy of a PIL image that has its attributes too, `filename` and the caller's own, but not those of its file."""
+    """Copy a PIL image with its attributes (`filename` and the caller's own), except those of the open file."""
     new = picture.copy()
     for name, value in vars(picture).items():
         if name not in vars(new) and not name.startswith("_") and name not in _OF_A_FILE:
@@ -254,33 +255,33 @@ _OF_A_FILE = frozenset(("fp", "tile", "decoderconfig", "decodermaxblock", "map")
 
 
 def _root(array: np.ndarray) -> np.ndarray:
-    """The array that an array looks at."""
+    """Return the array of which `array` is a view, or `array` itself."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
 
 
 def _owns_its_memory(view: Any) -> bool:
-    """Whether nobody else can write to a view's memory: not where it lies in a buffer of some other kind."""
+    """False if an array or a PIL image lies in a buffer of some other object, which may write to it."""
     if isinstance(view, np.ndarray):
         return _root(view).base is None
     return not getattr(view, "readonly", 0) if is_pil(view) else True
 
 
 def _owner(view: Any) -> int:
-    """What tells the memory of a view from that of others, as long as all of them live."""
+    """Return an identifier of a view's memory, unique as long as all views are alive."""
     if isinstance(view, np.ndarray):
         return id(_root(view))
     return int(view.untyped_storage().data_ptr()) if is_tensor(view) else id(view)
 
 
 def _overlap(views: list[Any]) -> bool:
-    """Whether a later call wrote into what an earlier one had returned: a transform that keeps its result's memory."""
+    """Whether two views share memory: a transform that reuses its result overwrote an earlier view."""
     return len(set(map(_owner, views))) < len(views)
 
 
 def _albumentations_nodes(transform: Any) -> list[Any]:
-    """An Albumentations transform and all that it is composed of."""
+    """Return an Albumentations transform and all transforms that it is composed of."""
     nodes, waiting = [], [transform]
     while waiting:
         node = waiting.pop()
@@ -295,9 +296,9 @@ def _version_of_albumentations() -> str:
 
 @contextmanager
 def lent(nodes: list[Any], rng: np.random.Generator) -> Iterator[None]:
-    """Let Albumentations' transforms draw from `rng`; they have their own generators back afterwards.
+    """Let Albumentations' transforms draw from `rng`, and restore their own generators afterwards.
 
-    Version 2.0.8 knows nothing of workers: left alone, all of them make the same augmentations.
+    Version 2.0.8 does not take workers into account: by default, all of them make the same augmentations.
     """
     if not nodes:
         yield

@@ -1,4 +1,4 @@
-"""TwoViews: a dataset whose images are pairs of augmented views, for datasets that augment in `__getitem__`."""
+"""TwoViews: a wrapper that gives pairs of augmented views, for datasets that augment in `__getitem__`."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from miamix_cpu.workers.passes import EpochCounter, current_fetcher, length_of
 
 
 class TwoViews:
-    """A map-style dataset whose images are pairs of augmented views, `((first, second), label)`.
+    """Wrap a map-style dataset so that each image becomes a pair of augmented views, `((first, second), label)`.
 
-    For datasets that augment in `__getitem__`: take their transform out and give it to TwoViews. Item i's views are
-    drawn from a key made of (seed, epoch, i), so they are the same for any number of workers. An epoch is a pass over
-    the DataLoader, unless `set_epoch` says otherwise. An item that is drawn several times in an epoch has the same
-    views each time; around an `Indexed` dataset, asked by an `EpochSampler`, the epoch and the number of the draw
-    travel with i, and each draw has views of its own.
+    It is meant for datasets that augment in `__getitem__`: remove the transform from the dataset and pass it to
+    TwoViews. The views of item i are determined by (seed, epoch, i), so they are the same for any number of workers. An
+    epoch is one pass over the DataLoader, unless it is set by `set_epoch`. An item that is drawn several times in an
+    epoch has the same views each time. If the dataset is `Indexed` and the loader uses an `EpochSampler`, the epoch and
+    the draw number come with i, and each draw has different views.
 
     Parameters
     ----------
     dataset : map-style dataset
-        Of tuples `(image, label, ...)`, or of dicts.
+        Its items are tuples `(image, label, ...)` or dicts.
     transform : callable
         As in `MiAMixCollator`.
     seed : int
     key : str
-        The image's key where samples are dicts.
+        Key of the image if items are dicts.
     layout : "auto", "channels_last" or "channels_first"
-        Of the dataset's images, for Albumentations.
+        Layout of the dataset's images, for Albumentations.
 
     Examples
     --------
@@ -64,7 +64,7 @@ class TwoViews:
         self._once = Once()
         self._transform = Transform(transform, self._once, copies_results=True)
         self._counter = EpochCounter()
-        self._given = shared_integers(1)  # the number of items given in the current epoch
+        self._given = shared_integers(1)  # number of items returned in the current epoch
         inner = _augmenting(dataset)
         if inner is not None:
             self._once.warn(
@@ -81,7 +81,7 @@ class TwoViews:
         share(self._given)
 
     def __deepcopy__(self, memo: Any) -> TwoViews:
-        """A copied loader is in the same epoch as the dataset that its owner goes on telling."""
+        """Share the epoch with the copy: a copied loader must follow `set_epoch` calls on the original."""
         copied = copy.copy(self)
         copied.dataset, copied._transform = copy.deepcopy((self.dataset, self._transform), memo)
         return copied
@@ -90,7 +90,7 @@ class TwoViews:
         return len(self.dataset)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other views from now on; call it before `iter(loader)`. Reaches live workers."""
+        """Set the epoch; each epoch has different views. Call it before `iter(loader)`. It also reaches live workers."""
         self._counter.set(epoch)
         self._given[0] = 0
 
@@ -101,7 +101,7 @@ class TwoViews:
         return self._with_views(sample, self._epoch(), index, 0)
 
     def _epoch(self) -> int:
-        """The epoch that was told, counted on by passes over the loader."""
+        """Return the epoch: the one that was set, plus later passes over the loader."""
         epoch, is_new = self._counter.epoch_of(current_fetcher())
         given = as_integers(self._given)
         if is_new and epoch != self._counter.current:
@@ -144,7 +144,7 @@ class TwoViews:
 
 
 def _owned(view: Any, image: Any) -> Any:
-    """A view that has no memory in common with the image; Albumentations may return the image itself."""
+    """Return the view, or a copy if it shares memory with the image: Albumentations may return the image itself."""
     if isinstance(image, np.ndarray):
         values = view.numpy(force=True) if is_tensor(view) else view
         if isinstance(values, np.ndarray) and np.may_share_memory(values, image):
@@ -153,7 +153,7 @@ def _owned(view: Any, image: Any) -> Any:
 
 
 def _augmenting(dataset: Any) -> Any:
-    """The dataset, or one that it is made of, which has a transform of its own; None where none has."""
+    """Return the dataset, or one that it contains, that has its own transform; None if there is none."""
     for _ in range(8):
         if _is_transform(getattr(dataset, "transform", None)) or _is_transform(getattr(dataset, "transforms", None)):
             return dataset
@@ -167,9 +167,9 @@ def _augmenting(dataset: Any) -> Any:
 
 
 def _is_transform(value: Any) -> bool:
-    """Whether what a dataset has by this name changes its images.
+    """Whether the value of a dataset's attribute `transform` or `transforms` changes its images.
 
-    A method does not, nor does what torchvision's datasets keep of a `transform` that is taken out of them.
+    A method does not, nor does what remains in a torchvision dataset after its `transform` is removed.
     """
     return not (
         value is None or isinstance(value, MethodType) or hasattr(value, "target_transform") or value in ([], ())

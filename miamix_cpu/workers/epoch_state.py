@@ -1,4 +1,4 @@
-"""The epoch of a collator's batches, and those of its batches that came before, in memory that processes share."""
+"""The epoch of a collator and the keys of batches already made in it, in memory that processes share."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.utils.data import get_worker_info
 from miamix_cpu.once import Once
 from miamix_cpu.workers.passes import EpochCounter, current_fetcher, length_of
 
-_BATCHES = 1024  # an epoch's first batches, whose keys are remembered
-_SLOTS = 2 * _BATCHES  # open addressing
-_MANY_TIMES = 4  # that a sampler may draw each sample in an epoch
-_LEFT_OVER = 3  # batches a worker may still make for a loop that was left early: two are prefetched, one is begun
+_BATCHES = 1024  # at the start of an epoch, whose keys are recorded
+_SLOTS = 2 * _BATCHES  # of a hash table with open addressing
+_MANY_TIMES = 4  # how often a sampler may draw each sample in an epoch
+_LEFT_OVER = 3  # batches a worker may still make after a loop was left early: two prefetched, one in progress
 
-#: How the epoch of a batch came to be known, and what to do where the same batch comes twice in it.
+#: How the epoch of a batch is known, and the remedy if the same batch comes twice in it.
 _TOLD, _TRAVELS, _COUNTED = "told", "travels with the samples", "counted"
 _CALL_IT = "call collate.set_epoch(epoch) before each epoch's iter(loader)"
 _HASH_IT = "let what tells its samples apart be hashed, by index_key= or an EpochSampler with an Indexed dataset"
@@ -29,25 +29,25 @@ _REMEDIES = {
 
 
 class EpochState:
-    """The epoch, and what must be known of it across processes, in memory that the parent shares with its workers.
+    """The epoch and related state, in memory that the parent shares with its workers.
 
-    State set in the parent after workers have started does not reach persistent workers; shared memory does, under
-    every start method.
+    Attributes set in the parent after workers have started do not reach persistent workers. Values in shared memory do,
+    with every start method.
 
     Parameters
     ----------
     once : Once
-        By which it warns.
+        Issues the warnings.
     """
 
     def __init__(self, once: Once | None = None) -> None:
-        self._counter = EpochCounter(_SLOTS)  # with the keys of the epoch's first batches
+        self._counter = EpochCounter(_SLOTS)  # its slots hold the keys of the epoch's first batches
         self._once = once or Once()
         self._open()
 
     def _open(self) -> None:
         self._fetcher: Any = lambda: None
-        self._began_in = self._strays = self._made = 0  # that fetcher's first epoch, its batches in others, its samples
+        self._began_in = self._strays = self._made = 0  # of that fetcher: first epoch, batches in others, samples
         self._stray = False
         self._known_by: str | None = None
 
@@ -59,7 +59,7 @@ class EpochState:
         self._open()
 
     def __deepcopy__(self, memo: Any) -> EpochState:
-        """A copied loader is in the same epoch as the collator that its owner goes on calling."""
+        """Share the epoch with the copy: a copied loader must follow `set_epoch` calls on the original collator."""
         copied = EpochState.__new__(EpochState)
         copied.__dict__.update(self.__getstate__())
         copied._open()
@@ -72,31 +72,31 @@ class EpochState:
 
     @property
     def is_known(self) -> bool:
-        """Whether the last batch's epoch was told or counted."""
+        """Whether the last batch's epoch was set, carried by its samples, or counted."""
         return self._known_by is not None
 
     @property
     def is_counted(self) -> bool:
-        """Whether a DataLoader asked for the last batch, so that each pass over it is an epoch."""
+        """Whether the last batch's epoch was counted by passes over a DataLoader."""
         return self._known_by == _COUNTED
 
     def set(self, epoch: int) -> None:
-        """Begin `epoch`."""
+        """Start `epoch`."""
         before = self.epoch
         self._counter.set(epoch)
         if epoch != before:
             self._counter.slots[:] = 0
 
     def begin(self, travelling: int | None = None) -> int:
-        """A batch begins here; return its epoch. Warn once where the loop over the loader began in another one.
+        """Start a batch and return its epoch. Warn once if the epoch changed during the loop over the loader.
 
-        A persistent worker also finishes what it had prefetched for a loop that was left early, and torch throws it
-        away: so many batches of another epoch are no fault.
+        A persistent worker also finishes batches that it prefetched for a loop that was left early, and torch discards
+        them. So there is no warning about the first `_LEFT_OVER` batches in another epoch.
 
         Parameters
         ----------
         travelling : int or None
-            The epoch that travels with the samples, which nobody else has to tell.
+            The epoch carried by the samples, if any; it then does not have to be set or counted.
         """
         self._stray = False
         if travelling is not None:
@@ -124,7 +124,7 @@ class EpochState:
         return epoch
 
     def is_endless(self, samples: int) -> bool:
-        """Whether one pass over the loader has given far more samples than there are, this batch's among them."""
+        """Whether this pass over the loader, with this batch, has returned far more samples than the dataset has."""
         fetcher = self._fetcher()
         if self._known_by != _COUNTED or fetcher is None:
             return False
@@ -139,7 +139,7 @@ class EpochState:
             self._counter.slots[:] = 0
 
     def remember(self, key: bytes) -> None:
-        """Warn once where a batch of this epoch had the same key, in whatever process."""
+        """Record a batch's key; warn once if any process has already made a batch with this key in this epoch."""
         if self._stray:
             return
         number, seen = int.from_bytes(key[:8], "little", signed=True) or 1, self._counter.slots

@@ -1,33 +1,36 @@
-"""The epoch: what somebody has told, and counted on from there by passes over a loader.
+"""Count epochs: an epoch can be set, and each further pass over a loader increments it.
 
-torch tells a collate function neither the epoch nor that a new one has begun. But whoever is called by a DataLoader
-finds its fetcher among the callers, which is new with each pass, in persistent workers too; and all workers of a pass
-have the same base seed. So the first of them to make a batch writes that pass down, in memory that all share.
+torch does not tell a collate function the epoch, or that a new one has started. But code that a DataLoader calls can
+find the loader's fetcher in the call stack. The fetcher is new in each pass, in persistent workers too, and all workers
+of a pass have the same base seed. So the first worker that makes a batch records the pass in memory that all share.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import sys
 import threading
 import weakref
 import zlib
+from functools import cache
 from multiprocessing import current_process, get_start_method, parent_process
 from typing import Any
 
 import numpy as np
 
 from miamix_cpu.once import as_integers, share, shared_integers
+from miamix_cpu.private_api import attempt
 
 _FETCH_MODULE = "torch.utils.data._utils.fetch"
 _NEAREST_CALLERS = 24
-_BLOCKS = 8  # of rows, by process and type of dataset
-_PASSES = 32  # that are remembered in a block
-_WORKERS = 64  # whose process is remembered
-_TOLD, _EPOCH, _CURRENT, _HEAD = range(4)  # how often the epoch was told, that epoch, the last batch's; their number
-#: Columns of a pass: who asks for it, what its dataset is known by, what it is known by, when it was written down, its
-#: epoch, how often the epoch had been told; then, by worker, the process that it was.
+_BLOCKS = 8  # of rows; the block depends on the process and the type of the dataset
+_PASSES = 32  # recorded in each block
+_WORKERS = 64  # whose process ID is recorded
+_TOLD, _EPOCH, _CURRENT, _HEAD = range(4)  # how often the epoch was set, its value then, the current epoch; size
+#: Columns of a pass: a hash of the loader's process and dataset type, the dataset's length and identity, a hash of the
+#: pass, its serial number, its epoch, how often the epoch had been set; then the process ID of each worker.
 _LOADER, _LENGTH, _IDENTITY, _PASS, _SERIAL, _OF, _TOLD_AT, _PROCESS = range(8)
 _COLUMNS = _PROCESS + _WORKERS
 
@@ -35,16 +38,17 @@ _counters: weakref.WeakSet[EpochCounter] = weakref.WeakSet()
 
 
 class EpochCounter:
-    """The epoch, in memory that a parent shares with its workers, live persistent ones included.
+    """The epoch, in memory that a parent shares with its workers, including live persistent ones.
 
-    `set` says what the next pass over a loader is, as `EpochSampler.set_epoch` does; each further pass is the epoch
-    after it. Loaders are counted apart, by their process and the type and length of their dataset. A process that is
-    no worker but has loaders of its own (`torch.multiprocessing.spawn`) has an epoch of its own.
+    `set` sets the epoch of the next pass over a loader, as `EpochSampler.set_epoch` does, and each further pass
+    increments it. Passes are counted separately for loaders that differ in their process or in the type or length of
+    their dataset. A process that is not a worker but has its own loaders (`torch.multiprocessing.spawn`) has its own
+    epoch.
 
     Parameters
     ----------
     slots : int
-        Further integers that are shared alike.
+        Number of additional shared integers.
     """
 
     def __init__(self, slots: int = 0) -> None:
@@ -61,6 +65,8 @@ class EpochCounter:
         self.slots: np.ndarray = values[self._size :]
         self._known: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
         self._local = threading.local()  # workers may be threads
+        if "torch" in sys.modules:
+            _fetchers_are_known()  # here, so that a warning comes from the main process and not from a worker
         _counters.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,13 +78,13 @@ class EpochCounter:
         self._open()
 
     def __deepcopy__(self, memo: Any) -> EpochCounter:
-        """A copied loader is in the same epoch as the one that its owner goes on telling."""
+        """Return the counter itself: a copied loader must follow `set_epoch` calls on the original."""
         return self
 
     def part(self) -> None:
-        """Leave the memory of the process that made the counter, where this one has loaders of its own.
+        """Switch to separate memory if another process made the counter and this process is not a worker.
 
-        It must be done before workers are started, which share what there is then.
+        This must happen before workers are started, because they share the memory that exists then.
         """
         if self._owner != os.getpid() and _worker_info() is None:
             values = as_integers(self._shared)
@@ -89,7 +95,7 @@ class EpochCounter:
 
     @property
     def current(self) -> int:
-        """The epoch that was told last, or that of the last pass."""
+        """The epoch that was set last, or that of the last pass."""
         return int(self._head[_CURRENT])
 
     @current.setter
@@ -98,17 +104,17 @@ class EpochCounter:
 
     @property
     def is_told(self) -> bool:
-        """Whether anybody has told it."""
+        """Whether the epoch was ever set."""
         return bool(self._head[_TOLD])
 
     def set(self, epoch: int) -> None:
-        """Say what the next pass is."""
+        """Set the epoch of the next pass."""
         self.part()
         self._head[_EPOCH] = self._head[_CURRENT] = epoch
         self._head[_TOLD] += 1
 
     def epoch_of(self, fetcher: Any) -> tuple[int, bool]:
-        """The epoch of a batch that `fetcher`, or None, asks for, and whether its pass is only now known here."""
+        """Return the epoch of a batch requested by `fetcher` or None, and whether its pass is new in this process."""
         self.part()
         if fetcher is None:
             return self.current, False
@@ -117,18 +123,18 @@ class EpochCounter:
             known, is_new = self._write_down(fetcher), True
             self._known[fetcher] = known
         epoch, told_at = known
-        # Told in the middle of a pass, it counts at once.
+        # An epoch that is set during a pass applies immediately.
         return (epoch if told_at == self._head[_TOLD] else int(self._head[_EPOCH])), is_new
 
     def _write_down(self, fetcher: Any) -> tuple[int, int]:
         loader, length, identity, passed, worker = self._identify(fetcher)
-        # Read first, then looked for: workers of the same pass that come at the same time write the same row.
+        # Read the counters before the search: simultaneous workers of the same pass then write the same row.
         block = loader % _BLOCKS
         serial, told = int(self._counts[block]), int(self._head[_TOLD])
         rows = self._table[block]
         alike = (rows[:, _LENGTH] == length) | ((rows[:, _IDENTITY] == identity) & (identity != 0))
         own = np.flatnonzero((rows[:, _LOADER] == loader) & alike)
-        # torch may be seeded alike before each pass. A worker that is another process than then is of a later one.
+        # torch may get the same seed before each pass. A worker with another process ID then belongs to a later pass.
         for again in range(_PASSES):
             known_by = zlib.crc32(b"%d %d" % (passed, again)) + 1
             for place in own[rows[own, _PASS] == known_by]:
@@ -150,7 +156,7 @@ class EpochCounter:
         return epoch, told
 
     def _identify(self, fetcher: Any) -> tuple[int, int, int, int, int | None]:
-        """A pass's first columns, alike in all of its workers; and which worker this is, if it is a process."""
+        """Return the columns that identify a pass, equal in all its workers, and this worker's number if it is a process."""
         process, begun = getattr(self._local, "begun", (0, 0))
         begun = begun + 1 if process == os.getpid() else 1
         self._local.begun = os.getpid(), begun
@@ -159,8 +165,8 @@ class EpochCounter:
         is_process = info is not None and parent is not None
         main = parent.pid if is_process and parent is not None else os.getpid()
         loader = zlib.crc32(f"{main} {type(dataset).__qualname__}".encode()) + 1
-        # In a forked process a dataset lies where it lay, elsewhere it does not. The method is asked for in workers
-        # alone: in the main process the answer would be settled by it.
+        # Only in a forked process does the dataset keep its address. The start method is queried in workers only: in
+        # the main process, the query would fix it.
         is_here = main == os.getpid()
         if not is_here:
             is_here = (getattr(current_process(), "_start_method", None) or get_start_method()) == "fork"
@@ -182,7 +188,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def length_of(dataset: Any) -> int:
-    """The number of a dataset's items; -1 where it has none, or does not tell."""
+    """Return the length of a dataset; -1 if it has none or `len` raises."""
     try:
         return len(dataset)
     except Exception:
@@ -195,11 +201,13 @@ def _worker_info() -> Any:
 
 
 def current_fetcher() -> Any:
-    """The DataLoader's fetcher that asks for this batch, or None.
+    """Return the DataLoader's fetcher that requests this batch, or None.
 
-    It is the one thing that is new with each pass over a loader, in workers that live on too, and torch hands it to
-    nobody; so it is looked for among the callers. Where a later torch calls it otherwise, passes are not counted.
+    It is the only object that is new in each pass over a loader, in persistent workers too. torch does not expose it,
+    so it is taken from the call stack. If a later version of torch renames it, passes are not counted.
     """
+    if "torch" not in sys.modules or not _fetchers_are_known():
+        return None
     frame = sys._getframe(1)
     for _ in range(_NEAREST_CALLERS):
         if frame.f_back is None:
@@ -208,3 +216,19 @@ def current_fetcher() -> Any:
         if frame.f_code.co_name == "fetch" and frame.f_globals.get("__name__") == _FETCH_MODULE:
             return frame.f_locals.get("self")
     return None
+
+
+@cache
+def _fetchers_are_known() -> bool:
+    """Whether torch has the fetchers that `current_fetcher` searches for."""
+
+    def known() -> bool:
+        fetchers = importlib.import_module(_FETCH_MODULE)
+        return all(callable(kind.fetch) for kind in (fetchers._MapDatasetFetcher, fetchers._IterableDatasetFetcher))
+
+    return attempt(
+        "torch's DataLoader works otherwise than expected, so passes over it are not counted: call set_epoch(epoch) "
+        "before each",
+        known,
+        lambda: False,
+    )

@@ -1,9 +1,9 @@
-"""Shared memory that a worker lends to its parent, batch after batch, and uses again when it comes back.
+"""Shared memory that a worker lends to its parent for each batch and reuses once it has been returned.
 
-torch makes fresh shared memory for every batch, whose pages must be found and zeroed (as dear as mixing), and hands
-it over by a thread of the worker that has to be awake for each of several messages. Here the memory comes back, and the
-parent opens the worker's file through /proc by itself as soon as it has shown that it can. Nothing has a name that
-could be left behind, and /dev/shm, which containers keep small, is not used.
+torch allocates new shared memory for every batch. Its pages must be found and zeroed, which is as expensive as mixing,
+and a thread of the worker must wake up for each of several messages to send it. Here the memory is reused, and the
+parent opens the worker's file through /proc as soon as it has shown that it can. No named file can be left behind, and
+/dev/shm, which is small in containers, is not used.
 """
 
 from __future__ import annotations
@@ -16,42 +16,58 @@ import time
 import weakref
 from functools import cache
 from itertools import count
-from multiprocessing import reduction
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-# Bytes behind a piece, written by its parent and read by the worker: how often it was taken and given back, and whether
-# its file was opened through /proc.
+from miamix_cpu.private_api import attempt
+
+# Bytes after the end of a buffer, written by the parent and read by the worker: how often the buffer was taken and
+# returned, and whether its file was opened through /proc.
 _TAKEN, _RETURNED, _REACHED = range(3)
 _NOTES = 3
-_LOANS = 255  # of a piece at a time, counted in a byte
-_DYING = 0.1  # seconds until a worker that was killed is known to be dead: DataLoader asks, and says so
-_RECENT = 64  # a piece not used for so many tensors is let go, unless it is on its way or in use in the worker
+_LOANS = 255  # of a buffer at a time; the count is a byte
+_DYING = 0.1  # seconds until a killed worker is seen to be dead, so that DataLoader reports it
+_RECENT = 64  # a buffer not used for this many tensors is released, unless it is in transit or in use in the worker
 
-#: Process, file descriptor, bytes, what the file is known by, and multiprocessing's way to it where that is needed.
+
+def _hands_over() -> Any:
+    from multiprocessing.reduction import DupFd
+
+    return DupFd
+
+
+#: Wraps a file descriptor so that multiprocessing sends it to the parent.
+_hand_over: Any = attempt(
+    "multiprocessing has no way to hand over a file, so large batches leave a worker by a copy",
+    _hands_over,
+    lambda: None,
+)
+
+#: Process ID, file descriptor, size in bytes, device and inode of the file, and the wrapped descriptor if it is sent.
 Address = tuple[int, int, int, tuple[int, int], Any]
 
 
 class Piece:
-    """A piece of shared memory, in the worker that makes it.
+    """A shared memory buffer, in the worker that allocates it.
 
     Parameters
     ----------
     size : int
-        Bytes.
+        Size in bytes.
 
     Raises
     ------
     OSError
+        If no more files or no more memory are available.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.used = 0  # when, as the lender counts
+        self.used = 0  # the last use, as counted by the lender
         self._file = os.memfd_create("miamix_cpu")
-        weakref.finalize(self, os.close, self._file).atexit = False  # a thread may be lending it still
+        weakref.finalize(self, os.close, self._file).atexit = False  # a thread may still be sending it
         os.ftruncate(self._file, size + _NOTES)
         self._memory = mmap.mmap(self._file, size + _NOTES)
         self.start = np.frombuffer(self._memory, np.uint8).ctypes.data
@@ -61,66 +77,68 @@ class Piece:
         self._array: Any = lambda: None
 
     def note(self, which: int) -> int:
-        """One of the bytes behind it."""
+        """One of the bytes after its end."""
         return self._memory[self.size + which]
 
     @property
     def on_its_way(self) -> bool:
-        """Whether the parent has yet to take it."""
+        """Whether it was lent and the parent has not taken it yet."""
         return self._lent > self.note(_TAKEN)
 
     @property
     def in_use(self) -> bool:
-        """Whether a tensor of this process looks at it."""
+        """Whether a tensor of this process refers to it."""
         return self._array() is not None
 
     @property
     def idle(self) -> bool:
-        """Whether no tensor looks at it, here or in the parent."""
+        """Whether no tensor refers to it, in this process or in the parent."""
         return not self.in_use and self._lent == self.note(_RETURNED)
 
     def tensor(self, size: int) -> torch.Tensor:
-        """Its first `size` bytes, uint8 (size,); it must be idle."""
+        """Return its first `size` bytes, uint8 (size,); it must be idle."""
         self._lent = self._memory[self.size + _TAKEN] = self._memory[self.size + _RETURNED] = 0
         array = np.frombuffer(self._memory, np.uint8, size)
         self._array = weakref.ref(array)
         return torch.from_numpy(array)
 
     def lend(self, by_hand: bool) -> Address | None:
-        """What `take` needs; None where it can't be lent once more.
+        """Return what `take` needs; None if the buffer cannot be lent again.
 
         Parameters
         ----------
-        by_hand : bool, the file is handed over, for the parent may not be able to open it
+        by_hand : bool, send the file descriptor, because the parent may not be able to open the file
         """
         if self._lent == _LOANS:
             return None
-        handed = reduction.DupFd(self._file) if by_hand else None
+        if by_hand and _hand_over is None:
+            return None
+        handed = _hand_over(self._file) if by_hand else None
         self._lent += 1
         return os.getpid(), self._file, self.size, self._known_by, handed
 
 
 class Lender:
-    """A worker's pieces of shared memory."""
+    """A worker's shared memory buffers."""
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
-        self._lock = threading.Lock()  # tensors are made in one thread and sent by another
+        self._lock = threading.Lock()  # tensors are made in one thread and sent in another
         self._uses = count(1)
         self._reached = False
 
     def tensor(self, size: int) -> torch.Tensor | None:
-        """Memory to lend, uint8 (size,), with anything in it; None where the system knows no such memory.
+        """Return uninitialised memory to lend, uint8 (size,); None if the system does not support such memory.
 
         Raises
         ------
         OSError
-            Where it has no more files, or no more memory.
+            If no more files or no more memory are available.
         """
         with self._lock:
             now = next(self._uses)
             self._pieces = [piece for piece in self._pieces if _kept(piece, now)]
-            # Much larger ones would be kept from larger tensors by whoever keeps a small one.
+            # No much larger buffer: a small tensor that is kept for long would block it for large ones.
             fitting = [piece for piece in self._pieces if piece.idle and size <= piece.size <= 2 * size]
             if not fitting:
                 try:
@@ -133,7 +151,7 @@ class Lender:
             return piece.tensor(size)
 
     def _new(self, size: int) -> Piece:
-        """A new piece; where the system has no more, those that are idle are let go first."""
+        """Allocate a buffer; if that fails, release the idle ones and try again."""
         try:
             return Piece(size)
         except OSError:
@@ -142,25 +160,25 @@ class Lender:
         return Piece(size)
 
     def lend(self, start: int) -> Address | None:
-        """Lend the piece whose memory begins at `start`; None where there is none, or it can't be lent once more."""
+        """Lend the buffer whose memory starts at `start`; None if there is none or it cannot be lent again."""
         with self._lock:
             self._reached = self._reached or any(piece.note(_REACHED) for piece in self._pieces)
             return next((piece.lend(not self._reached) for piece in self._pieces if piece.start == start), None)
 
 
 def _kept(piece: Piece, now: int) -> bool:
-    """Whether a lender has still to do with a piece."""
+    """Whether the lender must still keep a buffer."""
     return piece.on_its_way or piece.in_use or now - piece.used <= _RECENT
 
 
 @cache
 def lender_of(process: int) -> Lender:
-    """The lender of this process, whose number is `process`."""
+    """Return the lender of this process, whose ID is `process`."""
     return Lender()
 
 
 class _Forks:
-    """Forks of this process; several threads may be at it."""
+    """Counts forks of this process; several threads may fork at once."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -180,12 +198,12 @@ _forks = _Forks()
 
 
 class _Taken(mmap.mmap):
-    """A worker's memory in the parent; it goes back when the last tensor that looks at it is gone.
+    """A worker's buffer in the parent. It is returned to the worker when the last tensor that refers to it is deleted.
 
-    Not where a process has been forked meanwhile: that one has it too, and tells nobody when it is done with it.
+    It is never returned if the parent forks in the meantime: the child has it too, and cannot report when it is done.
     """
 
-    _taken_after: int | None = None  # so many forks had begun; None during one, and where it could not be opened
+    _taken_after: int | None = None  # number of forks begun until then; None during a fork or if mapping failed
 
     def __new__(cls, file: int, size: int) -> Self:
         begun = _forks.begun
@@ -195,19 +213,19 @@ class _Taken(mmap.mmap):
         memory[size + _TAKEN] += 1
         return memory
 
-    # Bound here, for modules are emptied when Python ends.
+    # Bound as defaults, because module globals are cleared when Python exits.
     def __del__(self, forks: _Forks = _forks, place: int = _RETURNED - _NOTES) -> None:
         if self._taken_after == forks.begun:
             self[len(self) + place] += 1
 
 
 def take(address: Address) -> mmap.mmap:
-    """The memory at a worker's `address`; it is given back when nothing refers to it.
+    """Map the buffer at a worker's `address`; it is returned to the worker when nothing refers to it any more.
 
     Raises
     ------
     OSError, EOFError
-        Where the worker is gone, or no more files can be opened.
+        If the worker is gone, or if no more files can be opened.
     """
     try:
         file, reached = _file_at(address)
@@ -224,7 +242,7 @@ def take(address: Address) -> mmap.mmap:
 
 
 def _file_at(address: Address) -> tuple[int, bool]:
-    """A descriptor of a worker's file, and whether it can be had through /proc."""
+    """Return a file descriptor for a worker's file, and whether the file can be opened through /proc."""
     handed = address[-1]
     if handed is None:
         return _open(address), True
@@ -237,7 +255,7 @@ def _file_at(address: Address) -> tuple[int, bool]:
 
 
 def _open(address: Address) -> int:
-    """A descriptor of a worker's file, through /proc."""
+    """Open a worker's file through /proc and return the file descriptor."""
     process, descriptor, _, known_by, _ = address
     file = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR)
     status = os.fstat(file)

@@ -1,4 +1,9 @@
-"""How a batch's tensors travel from a worker to its parent: large ones in shared memory, small ones in the message."""
+"""Send the tensors of a batch from a worker: large ones in shared memory, small ones in the message itself.
+
+torch sends every tensor of a worker, a small target as well as a batch of images, in separate shared memory. Here the
+worker's queue pickles tensors with `_send`. This uses private API of torch (`_ways_of_torch`); if that is gone, tensors
+are sent as torch does it.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +11,77 @@ import dataclasses
 import errno
 import math
 import os
-import warnings
-from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.multiprocessing import get_sharing_strategy
-from torch.multiprocessing.reductions import reduce_storage, reduce_tensor
 from torch.utils.data import get_worker_info
 
 from miamix_cpu.mix.memory import LARGE, empty_array
+from miamix_cpu.private_api import attempt
 from miamix_cpu.workers.shared_buffers import Address, Lender, lender_of, take
 
-_SMALL = 1 << 16  # bytes; to open and map a file takes as long as to copy these, to hand one over several times that
+_SMALL = 1 << 16  # bytes; opening and mapping a file takes as long as copying these, sending one several times as long
 
+
+class _Ways(NamedTuple):
+    """Functions of torch and multiprocessing for sending tensors."""
+
+    register: Callable[..., Any]  # sets how the queues of workers pickle a type
+    reduce_tensor: Callable[..., Any]
+    reduce_storage: Callable[..., Any]
+
+
+def _ways_of_torch() -> _Ways:
+    from multiprocessing.reduction import ForkingPickler
+
+    from torch.multiprocessing import reductions
+
+    return _Ways(ForkingPickler.register, reductions.reduce_tensor, reductions.reduce_storage)
+
+
+_ways: Any = attempt(
+    "torch sends tensors otherwise than expected, so batches leave a worker in torch's own way, which takes longer",
+    _ways_of_torch,
+    lambda: None,
+)
+
+
+def _shared_by_torch(size: int) -> torch.Tensor:
+    """Allocate shared memory, uint8 (size,)."""
+    memory = torch.empty(0, dtype=torch.uint8, device="cpu")
+    return memory.set_(memory.untyped_storage()._new_shared(size))  # type: ignore[no-untyped-call]
+
+
+def _shared_by_copy(size: int) -> torch.Tensor:
+    memory = torch.empty(size, dtype=torch.uint8, device="cpu")
+    memory.share_memory_()  # type: ignore[no-untyped-call]
+    return memory
+
+
+def _shares() -> Callable[[int], torch.Tensor]:
+    _shared_by_torch(1)
+    return _shared_by_torch
+
+
+_new_shared = attempt(
+    "torch's shared memory cannot be made directly, so it is made by a copy", _shares, lambda: _shared_by_copy
+)
 
 _Layout = tuple[torch.dtype, int, tuple[int, ...], tuple[int, ...], bool]
 
 
 def _layout_of(tensor: torch.Tensor) -> _Layout:
-    """How a tensor looks at its storage."""
+    """Return how a tensor refers to its storage."""
     return tensor.dtype, int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.requires_grad
 
 
 def _looking_at(memory: Any, size: int, layout: _Layout) -> torch.Tensor:
-    """An ordinary tensor that looks at the first `size` bytes of `memory` as another did at its storage."""
+    """Return an ordinary tensor with `layout`, whose storage is the first `size` bytes of `memory`."""
     dtype, offset, shape, stride, requires_grad = layout
-    if not size:  # torch makes no tensor of an empty buffer
+    if not size:  # torch rejects an empty buffer
         return torch.empty_strided(shape, stride, dtype=dtype, device="cpu").requires_grad_(requires_grad)
     storage = torch.frombuffer(memory, dtype=torch.uint8, count=size).untyped_storage()
     return torch.empty(0, dtype=dtype, device="cpu").set_(storage, offset, shape, stride).requires_grad_(requires_grad)
@@ -53,16 +101,15 @@ def _borrowed(address: Address, size: int, layout: _Layout) -> torch.Tensor:
 
 
 def _send(tensor: torch.Tensor) -> Any:
-    """What a worker's queue pickles in a tensor's place: memory that is lent, the bytes themselves, or torch's own.
+    """Return what a worker's queue pickles instead of a tensor: lent memory, the bytes themselves, or torch's own form.
 
-    torch hands over every tensor of a worker, a target as well as a batch of images, as shared memory of its own. It is
-    sent from another thread, whose errors nobody would see while the parent waits for ever: so where the process has no
-    file descriptors left for it, the bytes are sent.
+    This runs in another thread. An error there would not be seen, and the parent would wait forever. So if sending
+    fails, for example because the process has no file descriptors left, the bytes are sent.
     """
-    if tensor.is_conj() or tensor.is_neg():  # which torch forgets on the way
+    if tensor.is_conj() or tensor.is_neg():  # torch loses these flags when it sends a tensor
         tensor = tensor.detach().resolve_conj().resolve_neg()
     if tensor.device.type != "cpu" or tensor.layout != torch.strided or not _is_plain(tensor):
-        return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+        return _ways.reduce_tensor(tensor)
     storage = tensor.untyped_storage()
     lender = _lender()
     try:
@@ -70,9 +117,9 @@ def _send(tensor: torch.Tensor) -> Any:
         if address is not None:
             return _borrowed, (address, storage.nbytes(), _layout_of(tensor))
         if not storage.nbytes() < _SMALL or storage.is_shared():
-            # Here, and not when the storage itself is pickled, so that what fails is seen.
-            return _handed_over, (*reduce_storage(storage), _layout_of(tensor))  # type: ignore[no-untyped-call]
-    except (OSError, RuntimeError):
+            # Here, and not when the storage itself is pickled, so that a failure is caught.
+            return _handed_over, (*_ways.reduce_storage(storage), _layout_of(tensor))
+    except Exception:  # no error would be seen here, and sending the bytes works as well
         pass
     return _send_in_message(tensor)
 
@@ -84,13 +131,13 @@ def _handed_over(rebuild: Any, parts: Any, layout: _Layout) -> torch.Tensor:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is its storage, looked at by shape and strides, and nothing else."""
+    """Whether a tensor is fully described by its storage, shape and strides."""
     return tensor.is_leaf and not tensor.is_quantized
 
 
 @dataclasses.dataclass(eq=False)
 class _Unseen:
-    """What tells no two trees apart, so that one function may go over several batches."""
+    """A pytree context that equals all others, so that one function can be mapped over several batches."""
 
     value: Any
 
@@ -101,11 +148,12 @@ class _Unseen:
 
 
 def register_node(kind: type, context_of: str) -> None:
-    """Let torch's pytrees look into objects of a dataclass; one field of it is no leaf and stays as it is.
+    """Register a dataclass with torch's pytrees. The field `context_of` is not a leaf and stays unchanged.
 
-    torch promises neither the module nor its names: without them such an object is one leaf.
+    The pytree module is private API of torch. If it is gone, such an object is a single leaf.
     """
-    try:
+
+    def register() -> None:
         from torch.utils import _pytree
 
         names = [field.name for field in dataclasses.fields(kind) if field.name != context_of]
@@ -114,29 +162,31 @@ def register_node(kind: type, context_of: str) -> None:
             lambda value: ([getattr(value, name) for name in names], _Unseen(getattr(value, context_of))),
             lambda parts, unseen: kind(**dict(zip(names, parts, strict=True)), **{context_of: unseen.value}),
         )
-    except Exception as error:
-        warnings.warn(f"torch's pytrees do not know {kind.__name__}: {error}", RuntimeWarning, stacklevel=2)
+
+    attempt(f"torch's pytrees take a {kind.__name__} for one leaf", register, lambda: None)
 
 
-_registered_in = 0  # the process
+_registered_in = 0  # the process ID
 
 
 def send_from_here() -> None:
-    """In a worker, have its tensors sent as `_send` says."""
+    """In a worker, register `_send` for the tensors that it sends."""
     global _registered_in
-    if _registered_in != os.getpid():
+    if _registered_in != os.getpid() and _ways is not None:
         _registered_in = os.getpid()
-        ForkingPickler.register(torch.Tensor, _send)  # in the place of torch's own
+        _ways.register(torch.Tensor, _send)  # replaces torch's own function
 
 
 def _lender() -> Lender | None:
-    """The worker's lender, unless torch was told to share otherwise than by file descriptors."""
+    """Return the worker's lender; None if torch does not share memory by file descriptors, or if `_ways` is None."""
+    if _ways is None:
+        return None
     strategy = get_sharing_strategy()  # type: ignore[no-untyped-call]
     return lender_of(os.getpid()) if strategy == "file_descriptor" else None
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """An uninitialised tensor; in a worker one that travels to the parent without a copy, or in the message."""
+    """Return an uninitialised tensor. In a worker, it can be sent to the parent without a copy, or in the message."""
     size = math.prod(shape) * dtype.itemsize
     if get_worker_info() is None:
         if size < LARGE:
@@ -149,8 +199,7 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     try:
         memory = None if lender is None else lender.tensor(size)
         if memory is None:
-            memory = torch.empty(0, dtype=torch.uint8, device="cpu")
-            memory.set_(memory.untyped_storage()._new_shared(size))  # type: ignore[no-untyped-call]
+            memory = _new_shared(size)
     except (OSError, RuntimeError) as error:
         explained = _explained(error, size)
         if explained is None:
@@ -160,7 +209,7 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _explained(error: Exception, size: int) -> Exception | None:
-    """An error that says what could not be had and what to do; None where the other says all that is known."""
+    """Return an error that says what could not be allocated and what to do; None if the cause is not recognised."""
     what = f"{size / 2**20:.1f} MiB of shared memory for a batch"
     number = getattr(error, "errno", None)
     if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
@@ -178,11 +227,11 @@ def _explained(error: Exception, size: int) -> Exception | None:
 
 
 def channels_first_view(images: torch.Tensor) -> torch.Tensor:
-    """(N, H, W, C) as (N, C, H, W)."""
+    """Return (N, H, W, C) as a view (N, C, H, W)."""
     return images.permute(0, 3, 1, 2)
 
 
 def from_array(array: np.ndarray) -> torch.Tensor:
-    """`array` as a tensor; it shares its memory except in a worker, from which it travels."""
+    """Return `array` as a tensor that shares its memory; in a worker, a copy that can be sent."""
     tensor = torch.from_numpy(array)
     return tensor if get_worker_info() is None else empty(tuple(tensor.shape), tensor.dtype).copy_(tensor)
