@@ -293,8 +293,8 @@ class MiAMixCollator(KeyedMixer):
             return
         if parent_process() is not None and not getattr(self._local, "frozen", False):
             self._local.frozen = True
-            # Do not collect objects that a forked worker inherited: when iterators of its parent's loaders are collected
-            # here, they complain that they "can only test a child process".
+            # Do not collect objects that a forked worker inherited: iterators of its parent's loaders would complain
+            # that they "can only test a child process".
             gc.freeze()
         if self.opencv_threads is None or getattr(self._local, "limited", False):
             return

@@ -1,4 +1,4 @@
-"""MiAMixBatch: takes a batch of arrays and returns the mixed batch, for Ray Data, Grain and other code without torch."""
+"""MiAMixBatch: takes a batch of arrays and returns the mixed batch, for Ray Data, Grain and code without torch."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class MiAMixConfig:
         hole covers `ratio` of the image.
     second_view : "independent" or "shared"
         "independent" mixes in another random view of the partner. "shared" mixes in the partner's first view, which is
-        also the one that is mixed as a sample of its own.
+        also used when the partner itself is mixed.
     angle_max : float
         Masks are rotated by an angle from U(-angle_max, angle_max) in degrees, 0 to 180.
     shear_max : float
@@ -306,7 +306,7 @@ def check_method(name: Any) -> None:
 
 
 def _set(options: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass. Numbers are Python types, because a kernel is compiled for each argument type."""
+    """Set fields of a frozen dataclass. Numbers are Python types: a kernel is compiled for each argument type."""
     for name, value in values.items():
         object.__setattr__(options, name, value)
 

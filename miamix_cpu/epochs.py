@@ -22,8 +22,8 @@ class MixSchedule:
     start : int
         The first epoch with mixing.
     ramp : int
-        The number of epochs, from `start` on, during which the probability rises linearly. It is reached in epoch
-        `start + ramp`.
+        The number of epochs, from `start` on, during which the probability rises linearly. Epoch `start + ramp` is
+        the first with the full probability.
     off : int or None
         The first epoch without mixing again; None for never. It corresponds to timm's `mixup_off_epoch`, where 0 means
         never: `off=args.mixup_off_epoch or None`.

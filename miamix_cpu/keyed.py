@@ -199,7 +199,7 @@ class KeyedMixer:
         )
 
     def _packed(self, images: Any, targets: Any, masks: Any, extras: dict[Any, Any], kind: type) -> Any:
-        """Return the result as `kind`, the type of the samples: a dict, a tuple, or a named tuple if its fields suffice."""
+        """Return the result as `kind`, the samples' type: a dict, a tuple, or a named tuple if its fields suffice."""
         if kind is not dict:
             parts = (images, targets, *(() if masks is None else (masks,)), *extras.values())
             return kind._make(parts) if masks is None and hasattr(kind, "_make") else parts
@@ -265,7 +265,7 @@ class KeyedMixer:
         rng = stream(key, VIEWS)
         made: list[Any] = []
 
-        # A view's layout follows from its type if Albumentations made it, or if an array became a tensor or vice versa.
+        # A view's type gives its layout if Albumentations made it, or if an array became a tensor or vice versa.
         def layout_of(views: list[Any]) -> str:
             changed = is_tensor(views[0]) != is_tensor(parts.images[0])
             if self.layout == "auto" or not (transform.takes_arrays or changed):

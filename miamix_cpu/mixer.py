@@ -47,7 +47,7 @@ class MiAMix:
 
     Examples
     --------
-    >>> mix = MiAMix(num_classes=10)
+    >>> mix = MiAMix(num_classes=10, config=MiAMixConfig(p_self=0.0))
     >>> images = np.zeros((4, 32, 32, 3), dtype=np.uint8)
     >>> batch = mix(images, [1, 2, 3, 4], rng=np.random.default_rng(0))
     >>> batch.images.shape, batch.targets.shape
@@ -86,7 +86,7 @@ class MiAMix:
         return f"MiAMix(num_classes={self.num_classes}, config={self.config!r})"
 
     def __call__(self, images: Any, labels: Any, *, rng: np.random.Generator, second: Any = None) -> MixedBatch:
-        """Draw a plan and render it: mix a batch.
+        """Mix a batch: draw a plan and render it.
 
         Parameters
         ----------

@@ -46,7 +46,7 @@ def mixed_accuracy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
     """Top-1 accuracy on a mixed batch: the mean weight that the targets give to the predicted class.
 
     It is low by design and not comparable with test accuracy. A network that always predicts the class with the larger
-    weight only reaches the mean of max(lam, 1 - lam), which is 3/4 for a uniform lam.
+    weight reaches only the mean of max(lam, 1 - lam), which is 3/4 for a uniform lam.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The command line, `python -m miamix_cpu`: wrong use gives one line and exit status 2, never a traceback."""
+"""The command line, `python -m miamix_cpu`. Incorrect usage prints one line and exits with status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from miamix_cpu.config import METHODS
 
 
 class UserError(Exception):
-    """Something the caller can mend; its words are all that is shown."""
+    """An error that the user can fix; only its message is shown."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line instead of the usage and a line."""
+        """Print one line, without the usage."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit status."""
+    """Run a command and return its exit status."""
     parser = _parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         parser.print_help()
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read the output has had enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -106,7 +106,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def check_out(path: Path) -> None:
-    """Raise UserError unless a PNG can be written to `path`: before the work, not after it."""
+    """Raise UserError unless a PNG can be written to `path`; this is checked before the work starts."""
     if path.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png, got {path}")
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""`demo`: the main job on scikit-learn's digits, plainly and with MiAMix."""
+"""The `demo` command: train on scikit-learn's digits, without and with MiAMix."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run_demo(*, epochs: int, seed: int, out: Path) -> None:
 
 
 def digits(seed: int) -> tuple[list[tuple[np.ndarray, int]], list[tuple[np.ndarray, int]]]:
-    """scikit-learn's digits at 16 x 16 as (uint8 (16, 16), label): 500 to train, the rest to test."""
+    """Return scikit-learn's digits as (uint8 (16, 16), label): 500 for training, the rest for testing."""
     import cv2
     from sklearn.datasets import load_digits
 
@@ -65,14 +65,14 @@ def digits(seed: int) -> tuple[list[tuple[np.ndarray, int]], list[tuple[np.ndarr
 
 
 def augmentation() -> Any:
-    """Small shifts, turns and scalings."""
+    """Return a transform with small shifts, rotations and changes of scale."""
     import albumentations as A
 
     return A.Compose([A.Affine(translate_percent=(-0.1, 0.1), rotate=(-10, 10), scale=(0.9, 1.1), p=1.0)])
 
 
 def throughput(loader: DataLoader[Any], collate: MiAMixCollator) -> float:
-    """Images a second from the loader alone, over five epochs, its workers already started."""
+    """Return images per second from the loader alone, over five epochs, after its workers have started."""
     count, start = 0, 0.0
     for epoch in range(6):
         if epoch == 1:
@@ -112,7 +112,7 @@ def train(
 
 
 def network() -> nn.Module:
-    """Three convolutions with batch normalisation."""
+    """Return a network of three convolutions with batch normalisation."""
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""`doctor`: the environment, one line a fact, and what is wrong with it."""
+"""The `doctor` command: print the environment, one fact per line, and any problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from miamix_cpu.environment import check_environment, describe_environment, prob
 
 
 def run_doctor() -> int:
-    """Print it; return 1 where something will not work together, else 0."""
+    """Print the report; return 1 if packages conflict, otherwise 0."""
     print(f"{'miamix_cpu':<23} {__version__}")
     for what, how in describe_environment():
         print(f"{what:<23} {how}", flush=True)

@@ -1,4 +1,4 @@
-"""`explore`'s pictures as HTML."""
+"""HTML of the images and the histogram on the page of `explore`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ CSS = """
 
 
 def problem_html(words: str) -> str:
-    """A message above the last picture."""
+    """Return an error message to show above the previous images."""
     return f'<div class="miamix-problem" role="alert">{escape(words)}. What is below is from before.</div>'
 
 
 def gallery_html(rows: list[Row]) -> str:
-    """The rows as HTML, every picture in it as a PNG of its very pixels."""
+    """Return the rows as HTML, with every image embedded as a PNG, pixel for pixel."""
     layers = max(len(row.layers) for row in rows)
     return "".join(map(_row_html, rows, range(len(rows)), [layers] * len(rows)))
 
@@ -62,7 +62,7 @@ def _figure(name: str, picture: np.ndarray, attributes: str = "") -> str:
 
 
 def _png(picture: np.ndarray) -> str:
-    """uint8 (H, W, 3) in RGB, or a mask float32 (H, W) in [0, 1], as a data URI."""
+    """Return an image uint8 (H, W, 3) in RGB, or a mask float32 (H, W) in [0, 1], as a data URI."""
     if picture.ndim == 2:
         picture = (255 * picture).round().astype(np.uint8)
     else:
@@ -72,7 +72,7 @@ def _png(picture: np.ndarray) -> str:
 
 
 def histogram_html(lam: np.ndarray) -> str:
-    """How often lam is what, as bars from 0 to 1."""
+    """Return a histogram of lam over [0, 1] as HTML."""
     counts = np.histogram(lam, bins=_BINS, range=(0, 1))[0]
     heights = 100 * counts / counts.max()
     bars = "".join(

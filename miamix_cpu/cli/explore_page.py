@@ -1,4 +1,4 @@
-"""`explore`: a page on this machine that shows what each field of a configuration does."""
+"""The `explore` command: a local web page that shows what each field of a configuration does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # or its import asks the network for its newest version
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # otherwise its import checks for updates over the network
 
 import gradio as gr
 
@@ -30,9 +30,9 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.warm import warmup
 
 _HOST, _UPLOAD = "127.0.0.1", "64mb"
-_OPEN = ("Layers", "Methods")  # the other groups are unfolded by a click
-_DAY = 86_400  # seconds that uploads are kept while the page runs; none outlives it
-_SEED = 1  # the first whose four rows show all of Table 1's methods
+_OPEN = ("Layers", "Methods")  # the other groups start collapsed
+_DAY = 86_400  # seconds that uploads are kept while the page runs; all are deleted when it stops
+_SEED = 1  # the first seed whose four rows show all methods of Table 1
 
 
 def run_explore(port: int | None) -> None:
@@ -40,11 +40,11 @@ def run_explore(port: int | None) -> None:
 
     Parameters
     ----------
-    port : int, or None for the first free one from 7860 on
+    port : int, or None for the first free port from 7860 on
     """
     warmup()
     page = build_page()
-    # A proxy for the world outside is none for this machine, as Gradio's own first request supposes.
+    # Gradio's own first request to this server must not go through a proxy.
     os.environ["no_proxy"] = ",".join(
         filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), _HOST])
     )  # fmt: skip
@@ -75,13 +75,13 @@ def run_explore(port: int | None) -> None:
 
 
 def _theme() -> Any:
-    """Gradio's own, in the system's fonts, with help that is dark enough to be read."""
+    """Return Gradio's default theme with system fonts, and help texts dark enough to read."""
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return theme.set(body_text_color_subdued="*neutral_600")
 
 
 def build_page() -> Any:
-    """The page: controls on the left, what they make of the pictures on the right."""
+    """Build the page: controls on the left, the resulting images on the right."""
     defaults = values_of(MiAMixConfig())
     with (
         gr.Blocks(title="MiAMix", fill_width=True, delete_cache=(_DAY, _DAY)) as page,
@@ -124,12 +124,12 @@ def build_page() -> Any:
 
 
 def _connect(page: Any, fields: dict[str, Any], parts: dict[str, Any]) -> None:
-    """Draw the page anew whenever a control changes.
+    """Redraw the page whenever a control changes.
 
     Parameters
     ----------
     page : gradio.Blocks, open
-    fields : controls of the configuration, by name
+    fields : the configuration's controls, by name
     parts : the page's other components, by name
     """
     message, gallery, histogram, code = (parts[name] for name in ("message", "gallery", "histogram", "code"))
@@ -170,7 +170,7 @@ def _connect(page: Any, fields: dict[str, Any], parts: dict[str, Any]) -> None:
 
 
 def _component(control: Control, value: Any) -> Any:
-    """The widget of a control."""
+    """Return the widget for a control."""
     named: dict[str, Any] = {"label": control.name, "info": control.words, "elem_id": control.name.replace(".", "-")}
     if control.choices:
         return gr.Radio(list(control.choices), value=value, **named)
@@ -180,10 +180,10 @@ def _component(control: Control, value: Any) -> Any:
 
 
 def _slider(low: float, high: float, value: float, step: float | None, **named: Any) -> Any:
-    """A slider; a number typed beyond its ends, or none, is read as the end that the page then shows."""
+    """Return a slider; an empty field or a number beyond its ends is read as the end that the page then shows."""
     whole = all(float(number).is_integer() for number in (low, step or 0))
     slider: Any = gr.Slider(low, high, value, step=step, precision=0 if whole else None, buttons=[], **named)
-    # Not by a subclass: Gradio writes a .pyi file beside the module of any.
+    # Not a subclass, because Gradio would write a .pyi file next to its module.
     read = slider.preprocess
     slider.preprocess = lambda number: read(low if number is None else min(max(number, low), high))
     return slider

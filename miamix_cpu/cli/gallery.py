@@ -1,4 +1,4 @@
-"""A gallery of mixed pictures: a row a sample, from both views over the masks to the result."""
+"""Draw a gallery of mixed images: one row per sample, with both views, the masks and the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from miamix_cpu.plan.mix_plan import MixPlan, describe_layer
 
 @dataclass(frozen=True)
 class Row:
-    """What a gallery shows of one sample; images uint8 (H, W, C) or (H, W), masks float32 (H, W)."""
+    """One sample in a gallery. Images are uint8 (H, W, C) or (H, W), masks are float32 (H, W)."""
 
     first: np.ndarray
     second: np.ndarray
@@ -28,7 +28,7 @@ class Row:
 
 
 def layer_masks(plan: MixPlan, i: int) -> list[tuple[str, np.ndarray]]:
-    """The name and mask of each layer of sample `i`, rendered alone: float32 (H, W), the weight of the first view."""
+    """Return each layer's name and mask for sample `i`, rendered alone: float32 (H, W), the first view's weight."""
     rendered = []
     for layer in plan.layers_of(i):
         alone = MixPlan(
@@ -46,20 +46,20 @@ def layer_masks(plan: MixPlan, i: int) -> list[tuple[str, np.ndarray]]:
 
 
 def rows_of(samples: list[Any], batch: MixedBatch, names: list[str], count: int) -> list[Row]:
-    """The first `count` rows of a uint8 batch, mixed from pairs of views and with its masks kept.
+    """Return the first `count` rows of a uint8 batch that was mixed from pairs of views and includes its masks.
 
     Parameters
     ----------
     samples : list of ((first view, second view), label), arrays (H, W, C) or (H, W)
     batch : MixedBatch of MiAMixCollator
-    names : list of str, one a sample
+    names : list of str, one per sample
     """
     partners = batch.partner.tolist()
     return [row_of(batch, i, samples[i][0][0], samples[partners[i]][0][1], names) for i in range(count)]
 
 
 def row_of(batch: MixedBatch, i: int, first: np.ndarray, second: np.ndarray, names: list[str]) -> Row:
-    """The row of sample `i` of such a batch, mixed from these two views."""
+    """Return the row of sample `i` of such a batch, mixed from the views `first` and `second`."""
     mixed = batch.images[i].permute(1, 2, 0).numpy()
     return Row(
         first=first,
@@ -72,7 +72,7 @@ def row_of(batch: MixedBatch, i: int, first: np.ndarray, second: np.ndarray, nam
 
 
 def draw_gallery(rows: list[Row], out: Path, title: str) -> None:
-    """Write `rows` to `out` as PNG."""
+    """Write `rows` to `out` as a PNG."""
     from matplotlib.figure import Figure
 
     columns = 4 + max(len(row.layers) for row in rows)

@@ -1,4 +1,4 @@
-"""`preview`: mixed pictures from a folder of the caller's, or from scikit-image's photographs."""
+"""The `preview` command: draw mixed images from a folder, or from scikit-image's photographs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from miamix_cpu.views.two_views import TwoViews
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field", "immunohistochemistry")
-_AT_LEAST = 8  # pictures to choose partners from, where there are as many
+_AT_LEAST = 8  # images to choose partners from, if there are as many
 
 
 def run_preview(*, folder: Path | None, method: str | None, seed: int, rows: int, size: int, out: Path) -> None:
@@ -36,26 +36,26 @@ def run_preview(*, folder: Path | None, method: str | None, seed: int, rows: int
 
 
 def crops(size: int) -> Any:
-    """Views of `size` x `size` pixels: random crops, mirrored half of the time."""
+    """Return a transform to views of `size` x `size` pixels: random crops, mirrored half of the time."""
     import albumentations as A
 
     return A.Compose([A.RandomResizedCrop((size, size), scale=(0.4, 1.0)), A.HorizontalFlip()])
 
 
 def photographs() -> list[tuple[str, np.ndarray]]:
-    """Photographs that ship in scikit-image's package: (name, uint8 (H, W, 3))."""
+    """Return the photographs that ship with scikit-image: (name, uint8 (H, W, 3))."""
     from skimage import data
 
     return [(name, np.ascontiguousarray(getattr(data, name)()[..., :3])) for name in PHOTOGRAPHS]
 
 
 def read_folder(folder: Path, most: int) -> list[tuple[str, np.ndarray]]:
-    """The first `most` pictures of a folder, by name: (file name, uint8 (H, W, 3)).
+    """Return the first `most` images of a folder, sorted by path: (file name, uint8 (H, W, 3)).
 
     Raises
     ------
     UserError
-        Where there is no such folder, no picture in it, or one that can't be read.
+        If the folder does not exist, has no images, or has one that cannot be read.
     """
     try:
         if not folder.is_dir():
@@ -69,12 +69,12 @@ def read_folder(folder: Path, most: int) -> list[tuple[str, np.ndarray]]:
 
 
 def read_picture(path: Path, name: str) -> np.ndarray:
-    """A picture, uint8 (H, W, 3); `name` is what messages call it.
+    """Read an image, uint8 (H, W, 3); `name` is its name in messages.
 
     Raises
     ------
     UserError
-        Where it can't be read, is not a picture, or is damaged.
+        If it cannot be read, is not an image, or is damaged.
     """
     import cv2
 

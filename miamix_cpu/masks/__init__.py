@@ -27,10 +27,10 @@ def method_of(code: int) -> Any:
     """The module of the method with this code; it is imported when it is first used.
 
     It has `AUGMENTABLE`, whether its masks are rotated, sheared and smoothed (the paper leaves the others alone);
-    `draw` where its layers have more than a ratio; `fill` unless its hole is one number everywhere; and `finish` where
-    its blocks of `coefficients` are more than normals.
+    `draw`; `fill`, unless its hole is one number everywhere; and `finish`, where its blocks of `coefficients` are
+    more than normals.
     """
-    return import_module(f"{__name__}.{tuple(METHODS)[code]}")
+    return import_module(f"{__name__}.{METHODS[code]}")
 
 
 @cache

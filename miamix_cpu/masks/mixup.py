@@ -3,4 +3,14 @@
 Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, arXiv:1710.09412.
 """
 
+from __future__ import annotations
+
+import numpy as np
+
+from miamix_cpu.config import MiAMixConfig
+
 AUGMENTABLE = False
+
+
+def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:
+    """Nothing beyond the ratio."""

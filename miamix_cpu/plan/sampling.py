@@ -187,7 +187,7 @@ def draw_layers(config: MiAMixConfig, layers: np.ndarray, height: int, width: in
     choose_methods(layers, uniforms, config.shares, counts)
     draw_augmentation(layers, methods_that("AUGMENTABLE"), uniforms, config, height, width)
     for code, count in enumerate(counts.tolist()):
-        if count and hasattr(method_of(code), "draw"):
+        if count:
             method_of(code).draw(layers, code, uniforms, config, height, width)
 
 

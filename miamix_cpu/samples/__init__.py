@@ -1,7 +1,7 @@
-"""What a batch may hold: samples, images and labels, read and checked once, with messages that name the sample.
+"""Read and check the samples, images and labels of a batch, once, with error messages that name the sample.
 
-samples.py takes a batch apart, images.py and labels.py read what is in it; addresses.py says where images lie, for
-kernels; fingerprint.py makes the digest by which a batch is known.
+samples.py splits a batch into columns; images.py and labels.py read these. addresses.py gives kernels the addresses of
+the images. fingerprint.py computes the digest that identifies a batch.
 
-May import no other room.
+Must not import any other subpackage.
 """

@@ -1,4 +1,4 @@
-"""From separate images to what a kernel can read: their addresses."""
+"""Addresses of separate images, through which kernels read them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_SMALL = 1 << 13  # bytes, up to which an image is copied sooner than it says where it is
+_SMALL = 1 << 13  # bytes; up to this size, copying an image is faster than looking up its address
 
 
 class Gathered(NamedTuple):
-    """Images of one shape and dtype where kernels can find them."""
+    """Images of one shape and dtype, with their addresses for kernels."""
 
     addresses: np.ndarray  # uint64 (N,)
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    arrays: list[np.ndarray]  # that own the memory: the images, or one block of them all
+    arrays: list[np.ndarray]  # own the memory: the images, or one block that contains all
 
 
 def gather(images: list[np.ndarray] | np.ndarray) -> Gathered:
-    """The C-contiguous images, copied where they are not contiguous, or small.
+    """Return the addresses of C-contiguous images; images that are small or not contiguous are copied.
 
     Parameters
     ----------
@@ -31,11 +31,16 @@ def gather(images: list[np.ndarray] | np.ndarray) -> Gathered:
         start = block.ctypes.data
         addresses = np.arange(start, start + block.nbytes, block.nbytes // len(block), dtype=np.uint64)
         return Gathered(addresses, block.shape[1:], block.dtype, [block])
+    shape, dtype = images[0].shape, images[0].dtype
     if images[0].nbytes <= _SMALL:
-        return gather(np.concatenate(images).reshape(len(images), *images[0].shape))
-    try:  # a quarter of the time of `array.ctypes`
+        try:  # takes half the time of `np.concatenate`
+            joined = b"".join(images)  # type: ignore[arg-type]
+        except (TypeError, ValueError, BufferError):  # one is not contiguous
+            joined = b"".join(map(np.ascontiguousarray, images))  # type: ignore[arg-type]
+        return gather(np.frombuffer(joined, dtype).reshape(len(images), *shape))
+    try:  # takes a quarter of the time of `array.ctypes`
         found = list(map(ctypes.addressof, map(ctypes.c_char.from_buffer, images)))  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # one is read-only, or not contiguous
+    except (TypeError, ValueError, BufferError):  # one is read-only, or not contiguous
         images = [np.ascontiguousarray(image) for image in images]
         found = [image.ctypes.data for image in images]
-    return Gathered(np.array(found, dtype=np.uint64), images[0].shape, images[0].dtype, images)
+    return Gathered(np.array(found, dtype=np.uint64), shape, dtype, images)

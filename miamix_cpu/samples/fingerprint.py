@@ -1,4 +1,4 @@
-"""What a batch is: a digest of all bytes of its images. With labels and keys, its random streams are made from it."""
+"""Compute a digest of all bytes of a batch's images, from which, with the labels, its random streams are derived."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import xxhash
 
 
 def digest_of_images(images: Iterable[np.ndarray]) -> bytes:
-    """A 128-bit digest of the images' values, whatever their strides; no pixel is left out.
+    """Return a 128-bit digest of all values of the images, independent of their strides.
 
-    XXH3 is no cryptographic hash; it reads at the speed of memory, and tells apart all that was not made to collide.
+    XXH3 runs at memory speed. It is not a cryptographic hash, but in practice only data made to collide will collide.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def digest_of_images(images: Iterable[np.ndarray]) -> bytes:
     Returns
     -------
     bytes
-        16 of them.
+        Of length 16.
     """
     digest = xxhash.xxh3_128()
     for image in images:

@@ -1,4 +1,4 @@
-"""What an image may be: arrays, PIL images and CPU tensors, their dtypes and layouts, made into one kind."""
+"""Read images of several types, dtypes and layouts (arrays, PIL images and CPU tensors) as arrays."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from miamix_cpu.checks import short
 from miamix_cpu.once import Once
 from miamix_cpu.samples.addresses import Gathered, gather
 
-#: The layouts of one image: (H, W, C) and (C, H, W); (H, W) is either.
+#: Layouts of an image: "channels_last" is (H, W, C), "channels_first" is (C, H, W); (H, W) fits both.
 LAYOUTS = ("auto", "channels_last", "channels_first")
 _SHAPE, _DTYPE = attrgetter("shape"), attrgetter("dtype")
 _PIL_MODES = ("L", "LA", "RGB", "RGBA", "F")
-_RAW_PIL_MODES = (*_PIL_MODES, "1", "I", "I;16")  # of other modes the values are no intensities: "P" holds indices
+_RAW_PIL_MODES = (*_PIL_MODES, "1", "I", "I;16")  # the values of other modes are not intensities: "P" holds indices
 
-#: What becomes of an image: it is mixed as it is, made into views as an array, or only hashed.
+#: Purpose of an image: to be mixed as it is, to be transformed as an array, or only to be hashed.
 MIXED, TRANSFORMED, HASHED = "mixed", "transformed", "hashed"
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether `value` is a torch tensor; torch is not imported for it."""
+    """Whether `value` is a torch tensor; does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_pil(value: Any) -> bool:
-    """Whether `value` is a PIL image; PIL is not imported for it."""
+    """Whether `value` is a PIL image; does not import PIL."""
     pil = sys.modules.get("PIL.Image")
     return pil is not None and isinstance(value, pil.Image)
 
 
 def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
-    """The image as an array that shares its memory where it can.
+    """Return the image as an array that shares its memory if possible.
 
     Parameters
     ----------
     image : array (H, W, C) or (H, W), PIL image of mode L, LA, RGB, RGBA or F, or CPU tensor (C, H, W)
     what : str
-        How messages call it, e.g. "image of sample 3".
+        Name of the image in messages, e.g. "image of sample 3".
     purpose : MIXED, TRANSFORMED or HASHED
-        uint8 or float32 is mixed, and other floats are read as float32; of any dtype are images that a transform takes
-        as arrays, then also of PIL's modes 1, I and I;16; of those that are only hashed nothing is asked.
+        MIXED images must be uint8 or floats, and floats are read as float32. TRANSFORMED images can have any numeric
+        dtype, and PIL modes 1, I and I;16 as well. HASHED images can have any numeric dtype and any PIL mode.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
         if str(image.layout) != "torch.strided":
             raise TypeError(f"{what} must be dense, got a tensor of layout {image.layout}")
         if purpose == HASHED and not image.dtype.is_complex and image.element_size() == 2:
-            image = image.contiguous().view(sys.modules["torch"].int16)  # bfloat16, of which NumPy knows nothing
+            image = image.contiguous().view(sys.modules["torch"].int16)  # perhaps bfloat16, which NumPy lacks
         elif str(image.dtype) == "torch.bfloat16":
             image = image.float()
         try:
@@ -72,12 +72,12 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
         modes = _PIL_MODES if purpose == MIXED else _RAW_PIL_MODES
         if image.mode not in modes and purpose != HASHED:
             remedy = 'call .convert("RGB") in the dataset'
-            if image.mode.startswith("I"):  # which would clip to 255
+            if image.mode.startswith("I"):  # convert("RGB") would clip to 255
                 remedy = "give np.asarray(image).astype(np.float32) / 65535"
             raise TypeError(f"{what} is a PIL image of mode {image.mode!r}, allowed are {', '.join(modes)}: {remedy}")
         try:
             array = np.asarray(image)
-        except Exception as error:  # PIL reads a file when its values are asked for
+        except Exception as error:  # PIL reads the file only when the pixels are needed
             error.add_note(f"raised when {what} was read")
             raise
     else:
@@ -91,7 +91,7 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
     return array
 
 
-#: What to do with images that are neither uint8 nor floats.
+#: How to convert images that are neither uint8 nor floats.
 _REMEDIES = {
     "bool": "give image.astype(np.uint8) * 255",
     "uint16": "give image.astype(np.float32) / 65535",
@@ -99,12 +99,12 @@ _REMEDIES = {
 
 
 def mixable(array: np.ndarray, what: str) -> np.ndarray:
-    """An array as uint8 or float32, in the machine's byte order; other floats are read as float32.
+    """Return an array as uint8 or float32 in native byte order; other floats are converted to float32.
 
     Raises
     ------
     TypeError
-        For other dtypes, with what to do.
+        For other dtypes. The message says how to convert the image.
     """
     if array.dtype in (np.uint8, np.float32) and array.dtype.isnative:
         return array
@@ -119,7 +119,7 @@ def mixable(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def warn_of_range(images: Sequence[np.ndarray] | np.ndarray, once: Once) -> None:
-    """Warn once where floats look like bytes that nobody divided by 255."""
+    """Warn once if floats look like bytes that were not divided by 255."""
     if images[0].dtype == np.uint8:
         return
     low, high = (float(function([function(image) for image in images[:_LOOKED_AT]])) for function in (np.min, np.max))
@@ -131,17 +131,17 @@ def warn_of_range(images: Sequence[np.ndarray] | np.ndarray, once: Once) -> None
         )
 
 
-_LOOKED_AT = 2  # images of a batch
-_NO_BYTES = 128.0  # normalised values stay far below, and hardly a photograph stays so dark
+_LOOKED_AT = 2  # images of a batch that are checked
+_NO_BYTES = 128.0  # normalised values stay far below this, and hardly any photograph is so dark
 
 
 def is_planar(image: Any, shape: Sequence[int], layout: str, what: str) -> bool:
-    """Whether an image is (C, H, W): what `layout` says, or with "auto" a tensor is and anything else is not.
+    """Whether an image is (C, H, W): as `layout` says, or with "auto", if it is a tensor.
 
     Raises
     ------
     ValueError
-        With "auto", where there would be more than four channels, and fewer rows (a tensor: columns) than that.
+        With "auto", if there would be more than four channels and fewer rows (for a tensor: columns) than channels.
     """
     if len(shape) == 2 or is_pil(image):
         return False
@@ -170,26 +170,26 @@ class Images:
 
     @cached_property
     def gathered(self) -> Gathered:
-        """Where kernels find them; they must be alike."""
+        """The images with their addresses for kernels; they must be alike."""
         return gather(self.arrays)
 
 
 def read_images(images: list[Any], layout: str, names: Callable[[int], str], purpose: str = MIXED) -> Images:
-    """All images of a batch, or of its views, as arrays.
+    """Return all images of a batch, or all of its views, as arrays.
 
     Parameters
     ----------
     images : list of what `as_array` takes
     layout : one of LAYOUTS
     names : int -> str
-        How messages call image i.
+        Name of image i in messages.
     purpose : MIXED, TRANSFORMED or HASHED
-        Those that are mixed as they are must be of one shape and dtype.
+        MIXED images must have the same shape and dtype.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the first image that is no image, or differs from image 0 where it must not.
+        The message names the first image that is invalid, or that differs from image 0 where this is not allowed.
     """
     first = as_array(images[0], names(0), purpose) if isinstance(images[0], np.ndarray) else None
     if first is images[0] and _are_like_the_first(images):
@@ -209,14 +209,14 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], pur
 
 
 def _are_like_the_first(images: list[Any]) -> bool:
-    """Whether all are arrays of one shape and dtype, so that none needs a look of its own."""
+    """Whether all are arrays of one shape and dtype, so that they need no individual checks."""
     return (
         set(map(type, images)) == {np.ndarray} and _all_equal(map(_SHAPE, images)) and _all_equal(map(_DTYPE, images))
     )
 
 
 def _remedy(images: list[Any], i: int) -> str:
-    """What to do where images differ in shape."""
+    """The remedy in the error message if images differ in shape."""
     modes = [image.mode for image in (images[0], images[i]) if is_pil(image)]
     if len(set(modes)) == 2:
         return f': PIL modes {modes[1]!r} and {modes[0]!r}, call .convert("RGB") in the dataset'
@@ -224,7 +224,7 @@ def _remedy(images: list[Any], i: int) -> str:
 
 
 def _all_equal(values: Iterable[Any]) -> bool:
-    """Whether all are alike; counting compares by identity first and hashes nothing."""
+    """Whether all values are equal; `list.count` compares by identity first and does not hash."""
     listed = list(values)
     return listed.count(listed[0]) == len(listed)
 

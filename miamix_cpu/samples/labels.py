@@ -1,4 +1,4 @@
-"""What a label may be: a class, or a vector of numbers in [0, 1], soft or multi-label."""
+"""Read labels: classes, or vectors of numbers in [0, 1], soft or multi-label."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from miamix_cpu.checks import short
 
-_ROUNDING = 1e-5  # by how much a row of soft labels in float32 may miss its bounds
+_ROUNDING = 1e-5  # by how much float32 labels may exceed their bounds
 
 
 def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndarray:
-    """Labels as one array.
+    """Return labels as one array.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     Raises
     ------
     TypeError, ValueError
-        Naming the sample, its label, and what is allowed.
+        The message names the sample, its label and what is allowed.
     """
     array = _stack(labels)
     is_ours = isinstance(labels, list)
@@ -39,8 +39,8 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
                 "labels are classes, but with num_classes=1 there is nothing to classify, every target would be 1: "
                 "give num_classes=2, or for a single output labels that are vectors of one float, [0.0] or [1.0]"
             )
-        classes = array if is_ours else np.array(array, dtype=np.int64)  # our own, as kernels want it
-        if int(classes.view(np.uint64).max()) >= num_classes:  # negative ones are the largest
+        classes = array if is_ours else np.array(array, dtype=np.int64)  # a new array, in the dtype that kernels expect
+        if int(classes.view(np.uint64).max()) >= num_classes:  # as uint64, negative labels are the largest
             i = int(np.argmax((array < 0) | (array >= num_classes)))
             raise ValueError(f"label of sample {i} must be in [0, {num_classes - 1}], got {array[i]}")
         return classes
@@ -69,8 +69,8 @@ def _not_a_class(i: int, label: Any) -> str:
 
 
 def _stack(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """`labels` as one numeric array, (N,) or (N, C)."""
-    if isinstance(labels, np.ndarray) and labels.dtype == object:  # a column of lists, as Ray has them
+    """Return `labels` as one numeric array, (N,) or (N, C)."""
+    if isinstance(labels, np.ndarray) and labels.dtype == object:  # a column of lists, as in Ray
         labels = list(labels)
     if not isinstance(labels, np.ndarray):
         try:
@@ -94,17 +94,17 @@ def _classes(labels: Sequence[Any]) -> np.ndarray:
         raise ValueError(f"labels must be classes: {error}") from error
 
 
-_INTEGERS = frozenset((int, bool, np.int64, np.int32, np.uint8))  # which np.array takes fast
+_INTEGERS = frozenset((int, bool, np.int64, np.int32, np.uint8))  # types that np.array converts quickly
 
 
 def _as_array(label: Any) -> np.ndarray:
-    if hasattr(label, "detach"):  # a tensor, perhaps of bfloat16, of which NumPy knows nothing
+    if hasattr(label, "detach"):  # a tensor, perhaps bfloat16, which NumPy lacks
         label = (label.float() if label.is_floating_point() else label).numpy(force=True)
     return np.asarray(label)
 
 
 def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
-    """Labels of any kind, each looked at by itself, so that the first odd one can be named."""
+    """Stack labels of any kind one by one, so that an error can name the first invalid one."""
     arrays: list[np.ndarray] = []
     for i, label in enumerate(labels):
         try:
@@ -124,5 +124,5 @@ def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
             raise TypeError(_not_a_class(i, array))
         arrays.append(array)
     if arrays and arrays[0].ndim == 0:
-        return _classes([array.item() for array in arrays])  # uint64 beside int64 would be float64
+        return _classes([array.item() for array in arrays])  # np.array would make float64 of uint64 and int64
     return np.array(arrays) if arrays else np.zeros(0)

@@ -1,4 +1,4 @@
-"""What a dataset's samples may be, tuples or dicts, taken apart column by column."""
+"""Split a dataset's samples, which are tuples or dicts, into columns."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from miamix_cpu.epochs import IndexedSample
 
 @dataclass(frozen=True)
 class Samples:
-    """A batch, column by column."""
+    """A batch as columns."""
 
-    images: list[Any]  # first views where `seconds` holds second ones
+    images: list[Any]  # first views if `seconds` holds second views
     seconds: list[Any] | None
-    labels: Any  # a list, or a column
-    extras: dict[Any, Any]  # lists or columns, by key, or by position in tuples
+    labels: Any  # a list or an array
+    extras: dict[Any, Any]  # lists or arrays, by key, or by position in tuples
     kind: type  # dict, tuple, or a named tuple
-    epoch: int | None  # that travelled with the samples (`Indexed`)
-    indices: list[Any] | None  # that identify the samples
+    epoch: int | None  # carried by the samples (`Indexed`)
+    indices: list[Any] | None  # identify the samples
 
 
 def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
-    """Take samples apart.
+    """Split samples into columns.
 
     Parameters
     ----------
     samples : list of `(image, label, ...)`, of dicts, or of `IndexedSample` of either
         An image that is a tuple or list of two is a pair of views.
     keys : (str, str)
-        Image and label in dicts.
+        Keys of image and label in dicts.
     index_key : str or int, optional
         The entry that identifies a sample.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the first sample that is not like this, or not like sample 0.
+        The message names the first sample that is invalid or differs from sample 0.
     """
     if not isinstance(samples, (list, tuple)):
         raise TypeError(f"samples must be a list, one sample each, got {short(samples)}{_whole_batch(samples)}")
@@ -74,17 +74,17 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
 
 
 def read_columns(batch: Mapping[Any, Any], keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
-    """Take a batch of columns apart.
+    """Read a batch that is already in columns.
 
     Parameters
     ----------
-    batch : dict of N values each, arrays or lists
+    batch : dict of columns, which are arrays or lists of N values
     keys, index_key : as in `read_samples`
 
     Raises
     ------
     TypeError, ValueError
-        Naming the column that is missing, is no column, or has another length.
+        The message names the column that is missing, is not a column, or has another length.
     """
     for key in (*keys, *(() if index_key is None else (index_key,))):
         if key not in batch:
@@ -109,7 +109,7 @@ def _length(batch: Mapping[Any, Any], key: Any) -> int:
 
 
 def _as_column(values: Any) -> Any:
-    """A list, or an array."""
+    """Return `values` as a list or an array."""
     return values if isinstance(values, list) else np.asarray(values)
 
 
@@ -162,14 +162,14 @@ def _is_batch(value: Any) -> bool:
 
 
 def _are_columns(samples: Any) -> bool:
-    """Whether samples are grey images of a batch and their labels."""
+    """Whether `samples` is a batch of greyscale images and an array of their labels."""
     if len(samples) != 2 or not all(hasattr(part, "ndim") and hasattr(part, "shape") for part in samples):
         return False
     return samples[0].ndim == 3 and samples[1].ndim == 1 and len(samples[0]) == len(samples[1])
 
 
 def _whole_batch(samples: Any) -> str:
-    """What to say where a whole batch is given."""
+    """The hint in the error message if a whole batch was passed."""
     parts = samples.values() if isinstance(samples, Mapping) else samples if isinstance(samples, (tuple, list)) else ()
     if (
         isinstance(samples, Mapping)

@@ -106,7 +106,7 @@ def reseeded(found: Found, rng: np.random.Generator) -> Iterator[None]:
 
 
 def _parts_of(value: Any, found: Found | None) -> Iterable[Any]:
-    """Return what a value holds or refers to, as far as it may contain generators."""
+    """Return the objects that a value holds or refers to and that may contain generators."""
     if isinstance(value, (*_CONTAINERS, *_MAPPINGS)):
         if len(value) > _LARGEST:
             return ()
@@ -189,7 +189,7 @@ def _names_of_class(kind: type) -> tuple[tuple[type, str], ...]:
 
 
 def _referred_to(function: types.FunctionType) -> list[Any]:
-    """Return what a function of the caller's refers to: closure, defaults, attributes, and globals that it names."""
+    """Return what the caller's function refers to: closure, defaults, attributes, and globals that it names."""
     if _is_installed(function.__module__ or ""):
         return []
     values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()]

@@ -255,7 +255,7 @@ _OF_A_FILE = frozenset(("fp", "tile", "decoderconfig", "decodermaxblock", "map")
 
 
 def _root(array: np.ndarray) -> np.ndarray:
-    """Return the array of which `array` is a view, or `array` itself."""
+    """Return the array that `array` is a view of, or `array` itself."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

@@ -90,7 +90,7 @@ class TwoViews:
         return len(self.dataset)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; each epoch has different views. Call it before `iter(loader)`. It also reaches live workers."""
+        """Set the epoch, which determines the views. Call it before `iter(loader)`; it also reaches live workers."""
         self._counter.set(epoch)
         self._given[0] = 0
 

@@ -156,7 +156,7 @@ class EpochCounter:
         return epoch, told
 
     def _identify(self, fetcher: Any) -> tuple[int, int, int, int, int | None]:
-        """Return the columns that identify a pass, equal in all its workers, and this worker's number if it is a process."""
+        """Return columns that identify a pass, equal in all its workers, and this worker's ID if it is a process."""
         process, begun = getattr(self._local, "begun", (0, 0))
         begun = begun + 1 if process == os.getpid() else 1
         self._local.begun = os.getpid(), begun

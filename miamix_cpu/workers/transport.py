@@ -1,8 +1,8 @@
 """Send the tensors of a batch from a worker: large ones in shared memory, small ones in the message itself.
 
 torch sends every tensor of a worker, a small target as well as a batch of images, in separate shared memory. Here the
-worker's queue pickles tensors with `_send`. This uses private API of torch (`_ways_of_torch`); if that is gone, tensors
-are sent as torch does it.
+worker's queue pickles tensors with `_send`. This uses private API of torch (`_ways_of_torch`); if that is gone, torch
+sends tensors in its own way.
 """
 
 from __future__ import annotations
