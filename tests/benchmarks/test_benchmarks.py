@@ -6,7 +6,8 @@ import torch
 
 from benchmarks import parts, update_readme
 from benchmarks.consumer import Training
-from benchmarks.loader import Arrays, written_once
+from benchmarks.datasets import Arrays
+from benchmarks.loader import written_once
 from benchmarks.throughput import RATIOS, report
 from miamix_cpu import MiAMixCollator, collate, keyed
 
