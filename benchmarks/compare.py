@@ -1,4 +1,4 @@
-"""This checkout against another commit, interleaved in one run: our rows of `throughput`, and loaders with two views.
+"""Compare this checkout with another commit, interleaved in one run: our rows of `throughput`, and loaders.
 
 Each version runs in a process of its own, which is asked for one measurement after the other, in turns. A ratio is of
 measurements that were made one right after the other; what the machine does in between is in neither.
@@ -128,7 +128,7 @@ def main() -> None:
     from benchmarks import peers
     from benchmarks.timing import one_thread, parser, table, write
 
-    options = parser("This checkout against another commit, in turns.", "compare", plots=False)
+    options = parser("Compare this checkout with another commit, in turns.", "compare", plots=False)
     options.add_argument("commit", help="of this repository, to compare with")
     options.add_argument("--rounds", type=int, default=15)
     given = options.parse_args()

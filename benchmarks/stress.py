@@ -33,8 +33,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.timing import environment, one_thread, parser, table, write
-from miamix_cpu import MiAMixCollator, MiAMixConfig, MixedBatch, warmup
-from miamix_cpu.mix import memory
+from miamix_cpu import MiAMixCollator, MiAMixConfig, MixedBatch, memory, warmup
 from miamix_cpu.workers import shared_buffers as lending
 
 _LENT = 1 << 16  # bytes, from which on a tensor is lent, not sent in the message

@@ -23,8 +23,9 @@ from scipy import stats
 from miamix_cpu import GridMixOptions, MiAMix, MiAMixConfig, MixPlan
 from miamix_cpu.cli.preview import photographs
 from miamix_cpu.config import METHODS
-from miamix_cpu.masks import UNIFORMS, draw_layers, options_of
+from miamix_cpu.masks import UNIFORMS, method_of
 from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.sampling import draw_layers, lay_out
 
 HERE = Path(__file__).parent / "algorithm"
 RATIOS = (0.1, 0.3, 0.5, 0.7)
@@ -106,12 +107,16 @@ def plan_of(config: MiAMixConfig, ratios: Sequence[float], seed: int, *, alike: 
     rng = np.random.default_rng(seed)
     layers = np.zeros(len(ratios), dtype=LAYER)
     layers["sample"], layers["ratio"] = np.arange(len(ratios)), ratios
-    uniforms = np.tile(rng.random(UNIFORMS), len(ratios)) if alike else rng.random(UNIFORMS * len(ratios))
-    blocks = draw_layers(layers, uniforms, options_of(config, SIDE, SIDE)[0], SIDE, SIDE)
+    uniforms = rng.random((1 if alike else len(ratios), UNIFORMS))
+    draw_layers(config, layers, SIDE, SIDE, np.repeat(uniforms, len(ratios) // len(uniforms), axis=0))
+    size, fields = lay_out(layers)
+    coefficients = rng.standard_normal(size // len(ratios) if alike else size, dtype=np.float32)
     if alike:
-        layers["start"] = 0
+        coefficients = np.tile(coefficients, len(ratios))
+    if fields:
+        method_of(int(layers["method"][0])).finish(layers, coefficients)
     return MixPlan(
-        height=SIDE, width=SIDE, layers=layers, coefficients=rng.standard_normal(blocks, dtype=np.float32),
+        height=SIDE, width=SIDE, layers=layers, coefficients=coefficients,
         partner=np.roll(np.arange(len(ratios)), -1), first_layer=np.arange(len(ratios) + 1),
     )  # fmt: skip
 

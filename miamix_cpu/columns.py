@@ -11,7 +11,7 @@ from miamix_cpu.checks import check_integer
 from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
-from miamix_cpu.mix.memory import empty_array
+from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.targets import soft_targets
 from miamix_cpu.samples.samples import read_columns, read_samples
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from miamix_cpu.checks import check_choice, check_integer, check_real, check_units, short
 from miamix_cpu.config import MiAMixConfig, names_fields
-from miamix_cpu.mix.memory import empty_array
+from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import mix_views
 from miamix_cpu.mix.targets import soft_targets

@@ -27,9 +27,11 @@ from numba.core import event
 
 class Listener(event.Listener):
     def on_start(self, found):
-        dispatcher = found.data["dispatcher"]
+        dispatcher, signature = found.data["dispatcher"], hash(str(found.data["args"]))
+        options, function = dispatcher.targetoptions, dispatcher.py_func
+        is_entry = "no_cfunc_wrapper" in options and "no_cpython_wrapper" not in options
         with open(os.environ["COMPILED"], "a") as file:
-            file.write(f"{os.getpid()} {type(dispatcher).__name__} {dispatcher.py_func.__name__}\\n")
+            file.write(f"{os.getpid()} {is_entry} {function.__module__}.{function.__name__}.{signature}\\n")
 
     def on_end(self, found):
         pass
@@ -128,7 +130,8 @@ class Machine:
         environment = {
             **{name: value for name, value in os.environ.items() if name not in without},
             "PYTHONPATH": str(self._site), "PACKAGE": str(self._site), "TMPDIR": str(self.temporary),
-            "COMPILED": str(compiled), "WORKERS": str(workers), **environment,
+            "COMPILED": str(compiled), "WORKERS": str(workers), "MIAMIX_CPU_QUIET": "1", "PYTHONHASHSEED": "0",
+            **environment,
         }  # fmt: skip
         command = [*prefix, sys.executable, self._site / "training.py", method, *map(str, (epochs, timeout, visitors))]
         result = subprocess.run(
@@ -140,7 +143,7 @@ class Machine:
         workers = workers.read_text().split()
         assert len(set(workers)) == 2 * epochs + visitors
         assert not {process for process, _, _ in found} & set(workers)
-        return [name for _, kind, name in found if kind == "Entry"], result.stderr
+        return [name for _, is_entry, name in found if is_entry == "True"], result.stderr
 
 
 @pytest.fixture
@@ -196,7 +199,7 @@ def test_no_worker_is_waited_for_until_it_has_compiled(machine, tmp_path):
 def temporary(tmp_path, monkeypatch):
     """A temporary folder, and no other place where Numba might keep anything."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(cache.config, "CACHE_DIR", "")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [caching.UserProvidedCacheLocator])
     monkeypatch.setattr(cache, "_warned", False)
     return tmp_path
@@ -219,13 +222,12 @@ def test_the_temporary_folder_is_this_users(mode, temporary):
     finally:
         os.umask(before)
     assert folder.stat().st_mode & 0o777 == (mode or 0o700)
-    dispatcher = numba.njit(batches.__wrapped__)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cache.use_cache(dispatcher)
-    assert isinstance(dispatcher._cache, cache.EntryCache)
+        dispatcher = cache.compile_cached(batches.__wrapped__, {})
+    assert isinstance(dispatcher._cache, cache._cache_class())
     assert Path(dispatcher._cache.cache_path).parent == folder
-    assert cache.config.CACHE_DIR == ""
+    assert numba.config.CACHE_DIR == ""
 
 
 def of_somebody_else(folder, monkeypatch):
@@ -262,10 +264,9 @@ def test_a_temporary_folder_of_others_is_not_used(make, temporary, monkeypatch):
     folder = make(temporary / f"miamix_cpu-{os.getuid()}", monkeypatch)
     with pytest.raises(PermissionError, match="not a folder of this user's alone"):
         cache._temporary_folder()
-    dispatcher = numba.njit(batches.__wrapped__)
     with pytest.warns(RuntimeWarning, match="not a folder of this user's alone.*NUMBA_CACHE_DIR"):
-        cache.use_cache(dispatcher)
-    assert not isinstance(dispatcher._cache, cache.EntryCache)
+        dispatcher = cache.compile_cached(batches.__wrapped__, {})
+    assert not isinstance(dispatcher._cache, cache._cache_class())
     assert not list(folder.iterdir())
 
 

@@ -11,20 +11,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # otherwise its impo
 import gradio as gr
 
 from miamix_cpu.cli import UserError
-from miamix_cpu.cli.explore import (
-    GROUPS,
-    PRESETS,
-    Control,
-    Scene,
-    code_of,
-    config_of,
-    default_pictures,
-    draw,
-    measure_lam,
-    preset_of,
-    read_uploads,
-    values_of,
-)
+from miamix_cpu.cli.explore import Scene, default_pictures, draw, measure_lam, read_uploads
+from miamix_cpu.cli.explore_code import code_of
+from miamix_cpu.cli.explore_controls import GROUPS, PRESETS, Control, config_of, preset_of, values_of
 from miamix_cpu.cli.explore_html import CSS, gallery_html, histogram_html, problem_html
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.warm import warmup

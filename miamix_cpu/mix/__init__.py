@@ -1,7 +1,7 @@
 """Stage 4, mixing: masks merged and measured, views blended by them, targets weighed (MiAMix, section 3.2.4).
 
 render.py drives a batch and is read first; kernels.py has the two jitted entry points that it calls, made of merge.py
-and blend.py. targets.py mixes the labels. mixed_batch.py is the result; memory.py gives it memory that is used again.
+and blend.py. targets.py mixes the labels. mixed_batch.py is the result.
 
 May import config, jit, masks and plan.
 """

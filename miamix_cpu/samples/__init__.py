@@ -3,5 +3,5 @@
 samples.py splits a batch into columns; images.py and labels.py read these. addresses.py gives kernels the addresses of
 the images. fingerprint.py computes the digest that identifies a batch.
 
-Must not import any other subpackage.
+May import no other room.
 """

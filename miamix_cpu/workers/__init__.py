@@ -3,5 +3,5 @@
 transport.py decides how a tensor is sent; shared_buffers.py lends it shared memory that is reused. epoch_state.py holds
 a collator's epoch; passes.py counts passes over a loader. Nothing here depends on how batches are mixed.
 
-May import mix.memory, but no other subpackage. Uses private API of torch and Python through `private_api.attempt`.
+May import no other room. Private API of torch and Python is used here, through `private_api.attempt`.
 """

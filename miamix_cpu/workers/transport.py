@@ -19,7 +19,7 @@ import torch
 from torch.multiprocessing import get_sharing_strategy
 from torch.utils.data import get_worker_info
 
-from miamix_cpu.mix.memory import LARGE, empty_array
+from miamix_cpu.memory import LARGE, empty_array
 from miamix_cpu.private_api import attempt
 from miamix_cpu.workers.shared_buffers import Address, Lender, lender_of, take
 

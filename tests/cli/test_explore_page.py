@@ -13,7 +13,7 @@ import pytest
 
 import miamix_cpu
 from miamix_cpu import MiAMixConfig
-from miamix_cpu.cli.explore import CONTROLS
+from miamix_cpu.cli.explore_controls import CONTROLS
 from miamix_cpu.config import METHODS
 from tests.cli.common import Page, executed, served
 

@@ -1,4 +1,4 @@
-"""Large arrays in memory that is used again: fresh pages must be found and zeroed, which is as dear as mixing."""
+"""Large arrays in buffers that are reused: the kernel has to find and zero fresh pages, which takes as long as mixing."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-LARGE = 1 << 22  # bytes, from which on NumPy asks for huge pages; smaller memory malloc keeps by itself
+LARGE = 1 << 22  # bytes; from here on NumPy asks for huge pages, and malloc returns freed memory to the system
 _ALIGNMENT = 64  # bytes, as torch aligns memory
-_IDLE = 2  # blocks kept, which is what a loop needs that looks at one batch while the next one is made
+_IDLE = 2  # blocks that are kept: a loop uses one batch while the next one is made
 
-# Taken from and given back to by any thread, in the middle of anything: every step is one operation.
+# Any thread may take or return a block at any moment, a finaliser among them, so each step is one atomic operation.
 _idle: deque[np.ndarray] = deque(maxlen=_IDLE)
 
 
 def empty_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An uninitialised array, C-contiguous; a large one in memory that comes back when nobody looks at it any more.
+    """An uninitialised array, C-contiguous; a large one lies in a block that is reused once it is unreferenced.
 
-    Whatever looks at it keeps it: views, and tensors made of it.
+    Views of the array, and tensors made from it, keep the block in use.
     """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
@@ -28,7 +28,7 @@ def empty_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.empty(shape, dtype)
     block = _taken(size)
     start = -block.ctypes.data % _ALIGNMENT
-    # Of a buffer, since what views a view of an array refers to that array alone.
+    # From a buffer: a view of a view would refer to the block alone, and the finaliser would run too early.
     array = np.frombuffer(block.data, np.uint8, size, start)
     weakref.finalize(array, _idle.append, block).atexit = False
     shaped: np.ndarray = array.view(dtype).reshape(shape)
@@ -36,11 +36,11 @@ def empty_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def _taken(size: int) -> np.ndarray:
-    """A block for `size` bytes, at most twice as large as it needs to be."""
+    """A block for `size` bytes, at most twice as large as needed."""
     needed = size + _ALIGNMENT
     for _ in range(_IDLE):
         try:
-            block = _idle.pop()  # the last one, of which most may be in a cache
+            block = _idle.pop()  # the last one, which is most likely still in a cache
         except IndexError:
             break
         if needed <= block.size <= 2 * needed:
