@@ -1,4 +1,4 @@
-"""Large arrays in buffers that are reused: the kernel has to find and zero fresh pages, which takes as long as mixing."""
+"""Large arrays in buffers that are reused: finding and zeroing fresh pages takes the kernel as long as mixing."""
 
 from __future__ import annotations
 
