@@ -71,6 +71,8 @@ def draw_layer(config, ratio, uniform, height, width):
         layer["cells"] = choices[int(c * len(choices))]
         if config.gridmix.pattern == "random":
             layer["dither"] = a
+            layer["rows"] = layer["columns"] = layer["cells"]
+            layer["is_field"] = True
         else:
             layer["cy"], layer["cx"], layer["height"] = a, b, math.sqrt(ratio)
     elif method in ("gmix", "agmix"):
@@ -130,17 +132,20 @@ def gridmix(height, width, cells, side, phase_y, phase_x, angle=0.0, shear=0.0):
     return hole, margin
 
 
-def gridmix_random(height, width, cells, noise, count, angle=0.0, shear=0.0):
-    """The `count` cells of largest noise are holes; cells beyond the image repeat those of the other side."""
-    order = sorted(range(cells * cells), key=lambda c: (-noise[c], c))
-    chosen = set(order[:count])
+def random_cells(cells, noise, ratio, dither):
+    """1 for the floor(ratio * cells^2 + dither) cells of largest noise, which are holes, and 0 for others, row by row."""
+    return largest(noise, min(cells * cells, math.floor(ratio * cells * cells + dither)))
+
+
+def gridmix_random(height, width, cells, chosen, angle=0.0, shear=0.0):
+    """Cells of which `chosen` is 1 are holes; cells beyond the image repeat those of the other side."""
     hole, margin = np.zeros((height, width)), np.zeros((height, width))
     for y, x in pixels(height, width):
         v, u = turned(((y + 0.5) / height - 0.5) * cells, ((x + 0.5) / width - 0.5) * cells, angle, shear)
         v, u = v + cells / 2, u + cells / 2
         if angle == 0 and shear == 0:
             v, u = Fraction((2 * y + 1) * cells, 2 * height), Fraction((2 * x + 1) * cells, 2 * width)
-        hole[y, x] = (math.floor(v) % cells) * cells + math.floor(u) % cells in chosen
+        hole[y, x] = chosen[(math.floor(v) % cells) * cells + math.floor(u) % cells]
         margin[y, x] = min(min(t % 1, 1 - t % 1) for t in (v, u))
     return hole, margin
 
@@ -234,9 +239,7 @@ def hole_of(layer, coefficients, height, width):
     elif method == "gridmix":
         cells = int(layer["cells"])
         if rows:
-            noise = coefficients[start : start + rows * columns]
-            count = math.floor(ratio * cells * cells + float(layer["dither"]))
-            hole = gridmix_random(height, width, cells, noise, count, *turn)[0]
+            hole = gridmix_random(height, width, cells, coefficients[start : start + rows * columns], *turn)[0]
         else:
             hole = gridmix(height, width, cells, float(layer["height"]), *place, *turn)[0]
     else:

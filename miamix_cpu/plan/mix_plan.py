@@ -276,10 +276,16 @@ class MixPlan:
                 bool(np.all((rows == columns) & ((rows == 0) | (rows == layers["cells"]) & field) | ~grid)),
                 "gridmix must have a block of its cells or none",
             ),
+            (self._cells_are_chosen(layers[grid & (rows > 0)]), "gridmix's cells must be 0 or 1"),
         )
         for holds, words in rules:
             if not holds:
                 raise ValueError(words)
+
+    def _cells_are_chosen(self, layers: np.ndarray) -> bool:
+        """Whether the blocks of these layers hold nothing but 0 and 1."""
+        blocks = [self.coefficients[layer["start"] :][: int(layer["rows"]) * int(layer["columns"])] for layer in layers]
+        return all(bool(((block == 0) | (block == 1)).all()) for block in blocks)
 
 
 def describe_layer(layer: np.void) -> str:

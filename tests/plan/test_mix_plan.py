@@ -88,6 +88,31 @@ def test_a_block_so_large_that_its_end_overflows_is_refused(method, side, start,
         plan.checked()
 
 
+@pytest.mark.parametrize("name", ["is_field", "cells", "rows", "columns"])
+def test_a_block_of_random_cells_must_be_one_number_a_cell(name, rng):
+    config = EVERYTHING.replace(gridmix=GridMixOptions(cells=(3, 4), pattern="random"))
+    plan = MiAMix(3, config).plan(30, 16, 16, rng=rng).checked()
+    broken = dataclasses.replace(
+        plan,
+        layers=changed(plan, name, {"is_field": False}.get(name, 2), "gridmix"),
+        coefficients=np.zeros(3 * len(plan.coefficients), np.float32),
+    )
+    with pytest.raises(ValueError, match="gridmix must have a block of its cells or none"):
+        broken.checked()
+
+
+def test_random_cells_must_be_0_or_1(rng):
+    """Any other number would lead masks and lam out of [0, 1]."""
+    config = EVERYTHING.replace(gridmix=GridMixOptions(cells=(3, 4), pattern="random"))
+    plan = MiAMix(3, config).plan(30, 16, 16, rng=rng).checked()
+    layer = plan.layers[plan.layers["method"] == METHODS.index("gridmix")][-1]
+    for value in (0.5, -1.0, 2.0):
+        coefficients = plan.coefficients.copy()
+        coefficients[layer["start"] + layer["rows"] * layer["columns"] - 1] = value
+        with pytest.raises(ValueError, match="gridmix's cells must be 0 or 1"):
+            dataclasses.replace(plan, coefficients=coefficients).checked()
+
+
 @pytest.mark.parametrize("words", BREAKS)
 def test_a_damaged_plan_is_refused(words, tmp_path, rng):
     """Kernels trust a plan, so a file must not bring one that reads past an array."""

@@ -10,9 +10,11 @@ from miamix_cpu import FMixOptions, MiAMixConfig
 from miamix_cpu.config import METHODS
 from miamix_cpu.plan import sampling
 from miamix_cpu.plan.mix_plan import LAYER
-from miamix_cpu.plan.sampling import draw_gammas, draw_plan
+from miamix_cpu.plan.pairing import draw_partners
+from miamix_cpu.plan.sampling import draw_gammas, draw_plan, pair_and_divide, take_powers
 from miamix_cpu.plan.sampling import draw_ratios as fill_ratios
 from tests import naive
+from tests.kernels import compiled, python
 
 CODES = {name: METHODS.index(name) for name in METHODS}
 SIGNIFICANT = 1e-4  # with this many tests a fixed seed should pass at once, and a wrong law fail by far
@@ -26,8 +28,8 @@ def plan():
 
 def draw_ratios(k, alpha, rng):
     """The ratios of samples with k layers each, sample by sample."""
-    first_layer, layers = np.zeros(len(k) + 1, np.int64), np.zeros(k.sum(), LAYER)
-    fill_ratios(first_layer, layers, k, draw_gammas(len(k), alpha, int(k.max()), rng), alpha < 0.1)
+    first_layer, layers = np.array([0, *np.cumsum(k)]), np.zeros(k.sum(), LAYER)
+    compiled(fill_ratios)(first_layer, layers, draw_gammas(len(k), alpha, int(k.max()), rng), alpha < 0.1)
     np.testing.assert_array_equal(first_layer, [0, *np.cumsum(k)])
     np.testing.assert_array_equal(layers["sample"], np.repeat(np.arange(len(k)), k))
     return layers["ratio"]
@@ -148,6 +150,65 @@ def test_extreme_alpha_gives_ratios(alpha):
         assert abs((ratios.sum(axis=1) > 0.5).mean() - 0.5) < 0.05
 
 
+@pytest.mark.parametrize("run", [python, compiled])
+def test_powers_of_logarithms_neither_overflow_nor_vanish(run):
+    """Up to a factor that makes the largest 1, wherever that is."""
+    for shift in (-1e8, 0.0, 1e8):
+        for logs in ([[0.0, -3.0], [-1.0, -2e9]], [[-3.0, -900.0], [-1.0, 0.0]], [[-2e9, -2e9], [0.0, -1e3]]):
+            first, second = np.array(logs) + shift
+            run(take_powers)(first, second)
+            np.testing.assert_allclose([first, second], np.exp(logs), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 1.0])
+@pytest.mark.parametrize("run", [python, lambda entry: entry], ids=["python", "compiled"])
+def test_pairs_and_ratios_from_numbers(run, alpha, rng):
+    """The numbers of layers by the first ones, the ratios by the gammas, the partners by what is left."""
+    n, most = 40, 4
+    gammas, counting, pairing = draw_gammas(n, alpha, most, rng), rng.random(n), rng.random(40 * n)
+    counting[:2] = 0, np.nextafter(1, 0)
+    partner, first_layer, layers = np.full(n, -1), np.full(n + 1, -1), np.zeros(n * most, LAYER)
+    given = gammas.copy()
+    drawn = run(pair_and_divide)(partner, first_layer, layers, 2, most, 0.2, given, alpha < 0.1, counting, pairing)
+    k = 2 + np.floor(3 * counting).astype(int)
+    assert set(k) == {2, 3, 4}
+    np.testing.assert_array_equal(first_layer, [0, *np.cumsum(k)])
+    assert drawn == k.sum()
+    np.testing.assert_array_equal(layers["sample"][:drawn], np.repeat(np.arange(n), k))
+    assert layers[drawn:].tobytes() == np.zeros_like(layers[drawn:]).tobytes()
+    for i in range(n):
+        weights = gammas[i].astype(np.longdouble)
+        if alpha < 0.1:
+            used = np.concatenate([weights[: k[i]], weights[most : most + k[i]]])
+            weights = np.exp(weights - used.max())
+        expected = weights[: k[i]] / (weights[: k[i]].sum() + weights[most : most + k[i]].sum())
+        np.testing.assert_allclose(
+            layers["ratio"][first_layer[i] : first_layer[i + 1]], expected.astype(float), rtol=1e-9, atol=1e-300
+        )
+    expected = np.full(n, -1)
+    assert compiled(draw_partners)(expected, 0.2, pairing)
+    np.testing.assert_array_equal(partner, expected)
+    too_few = (np.full(n, -1), np.full(n + 1, -1), np.zeros(n * most, LAYER))
+    assert run(pair_and_divide)(*too_few, 2, most, 0.2, gammas.copy(), alpha < 0.1, counting, pairing[:n]) == -1
+
+
+def test_a_plan_is_drawn_again_where_the_numbers_ran_out(monkeypatch):
+    """All of them anew, and the plan is made of the last ones."""
+    tries = []
+
+    def pair(*arguments):
+        tries.append(np.concatenate(arguments[8:10]))
+        return -1 if len(tries) < 3 else pair_and_divide(*arguments)
+
+    monkeypatch.setattr(sampling, "pair_and_divide", pair)
+    plan = draw_plan(MiAMixConfig(), 30, 16, 16, np.random.default_rng(0))
+    assert len(np.unique(tries)) == 3 * len(tries[0])
+    partner = np.full(30, -1)
+    assert compiled(draw_partners)(partner, MiAMixConfig().p_self, tries[2][30:])
+    np.testing.assert_array_equal(plan.checked().partner, partner)
+    np.testing.assert_array_equal(np.diff(plan.first_layer), 1 + (tries[2][:30] >= 0.5))
+
+
 def test_batches_are_independent():
     first = [draw_plan(MiAMixConfig(), 4, 8, 8, np.random.default_rng(seed)).layers["ratio"][0] for seed in range(4000)]
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 4 / np.sqrt(4000)
@@ -211,25 +272,28 @@ def test_pairing_does_not_depend_on_what_is_drawn_for_a_sample(plan):
 
 
 def test_no_number_is_used_twice(monkeypatch):
-    """The seeds of the normals, who has how many layers, who is paired with whom, and what the layers are."""
+    """Who has how many layers, who is paired with whom, and what the layers are."""
     uses = {}
 
-    def fill(*arguments):
-        uses["counting"], uses["pairing"], uses["layers"] = arguments[9:12]
-        return fill_plan(*arguments)
+    def pair(*arguments):
+        uses["counting"], uses["pairing"] = arguments[8:10]
+        return pair_and_divide(*arguments)
 
-    def normals(count, seeds):
-        uses["seeds"] = seeds
-        return draw_normals(count, seeds)
+    def draw(config, layers, height, width, uniforms):
+        uses["layers"] = uniforms
+        return draw_layers(config, layers, height, width, uniforms)
 
-    fill_plan, draw_normals = sampling.fill_plan, sampling.draw_normals
-    monkeypatch.setattr(sampling, "fill_plan", fill)
-    monkeypatch.setattr(sampling, "draw_normals", normals)
-    draw_plan(MiAMixConfig(), 8, 16, 16, np.random.default_rng(0))
-    assert (len(uses["seeds"]), len(uses["counting"])) == (2, 8)
+    draw_layers = sampling.draw_layers
+    monkeypatch.setattr(sampling, "pair_and_divide", pair)
+    monkeypatch.setattr(sampling, "draw_layers", draw)
+    plan = draw_plan(MiAMixConfig(), 8, 16, 16, np.random.default_rng(0))
+    assert len(uses["counting"]) == 8
+    assert uses["layers"].shape == (len(plan.layers), 10)
     for one, other in itertools.combinations(uses.values(), 2):
         assert not np.shares_memory(one, other)
-    assert len(np.unique(np.concatenate(list(uses.values())))) == sum(map(len, uses.values()))
+    assert len(np.unique(np.concatenate([used.ravel() for used in uses.values()]))) == sum(
+        used.size for used in uses.values()
+    )
 
 
 def test_normals_differ_from_batch_to_batch():
@@ -242,7 +306,7 @@ def test_normals_differ_from_batch_to_batch():
 def test_full_fields_are_filtered():
     """Where too many harmonics count the plan holds the field, whose neighbours are alike at a decay of 1."""
     config = MiAMixConfig(methods=("fmix",), weights=(1,), k_max=1, fmix=FMixOptions(decay=0.8))
-    plan = draw_plan(config, 20, 64, 64, np.random.default_rng(0))
+    plan = draw_plan(config, 40, 64, 64, np.random.default_rng(0))
     fields = plan.layers[plan.layers["is_field"]]
     assert len(fields) > 3
     for layer in fields:
