@@ -15,7 +15,7 @@ from typing import Any
 _CV2 = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 #: The same for `albumentations/`. The second one is licensed under the AGPL or commercially.
 _ALBUMENTATIONS = ("albumentations", "albumentationsx")
-_PACKAGES = ("numpy", "numba", "llvmlite", "torch", *_ALBUMENTATIONS, *_CV2, "pillow")
+_PACKAGES = ("numpy", "numba", "llvmlite", "xxhash", "torch", *_ALBUMENTATIONS, *_CV2, "pillow")
 
 
 def check_environment() -> dict[str, str]:

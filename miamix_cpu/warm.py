@@ -20,7 +20,7 @@ MIXES = (("uint8", "uint8"), ("uint8", "float32"), ("float32", "float32"))
 def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> None:
     """Compile the kernels, or load them from Numba's cache.
 
-    Compiling takes some ten seconds on a machine that never ran this version, loading a fraction of one. A
+    Compiling takes 10 to 25 seconds on a machine that never ran this version, loading a fraction of one. A
     `MiAMixCollator` or `MiAMixBatch` does it when it is made, `MiAMix` at its first batch; call it to have it done
     earlier. Where it takes more than two seconds, one line on stderr says so, unless the environment variable
     MIAMIX_CPU_QUIET is set.

@@ -310,15 +310,16 @@ def test_a_plan_for_other_images_is_refused(rng):
 
 def test_few_signatures_are_compiled():
     """Whatever came in, the entries were compiled once, not for every dtype and memory layout."""
-    from miamix_cpu.mix import render
-    from miamix_cpu.plan import normals, sampling
-    from miamix_cpu.samples import addresses as gather
-    from miamix_cpu.samples import fingerprint, labels
+    from miamix_cpu.mix.kernels import mix_bytes, mix_floats
+    from miamix_cpu.mix.render import assign_holes
+    from miamix_cpu.mix.targets import mix_classes
+    from miamix_cpu.plan.sampling import choose_methods, lay_out, pair_and_divide
 
     MiAMix(2)(np.zeros((2, 4, 4, 3), np.uint8), [0, 1], rng=np.random.default_rng(0))
-    fingerprint.hash_images([np.zeros((4, 4), np.uint8)])
-    entries = render.render, sampling.fill_plan, normals.make_normals, labels.mix_classes, gather.read_heads
-    assert [len(entry.signatures) for entry in (*entries, fingerprint.hash_lattices)] == [1] * 6
+    MiAMix(2)(np.zeros((2, 4, 4), np.float32), [0, 1], rng=np.random.default_rng(0))
+    entries = pair_and_divide, choose_methods, lay_out, assign_holes, mix_bytes, mix_classes
+    assert [len(entry.signatures) for entry in entries] == [1] * 6
+    assert len(mix_floats.signatures) in (1, 2)  # of bytes, and of floats
 
 
 @pytest.mark.parametrize("merge", ["mul", "sum"])

@@ -31,7 +31,7 @@ def run_explore(port: int | None) -> None:
     ----------
     port : int, or None for the first free port from 7860 on
     """
-    warmup()
+    warmup(dtype="uint8")
     page = build_page()
     # Gradio's own first request to this server must not go through a proxy.
     os.environ["no_proxy"] = ",".join(

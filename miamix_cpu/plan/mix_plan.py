@@ -183,8 +183,8 @@ class MixPlan:
         try:
             if int(parts["format"]) != _FORMAT or tuple(parts["methods"].tolist()) != METHODS:
                 raise ValueError(
-                    f"it was written by miamix_cpu {parts.get('version', 'before 0.1.0')}, whose plans are not those "
-                    f"of this one, {__version__}: render it there, or draw another plan"
+                    f"miamix_cpu {parts.get('version', 'before 0.1.0')} saved it in another format, or with other "
+                    f"methods, than {__version__} reads: draw it again, or render it with the version that saved it"
                 )
             height, width = (int(side) for side in parts["size"])
             merge, lam_from, second_view = (str(rule) for rule in parts["rules"])

@@ -57,6 +57,6 @@ def test_a_plan_of_another_version_names_both(tmp_path):
         parts = {name: file[name] for name in file.files}
     np.savez(path, **{**parts, "methods": np.array(["mixup"]), "version": np.array("9.9")})
     with pytest.raises(
-        ValueError, match=rf"written by miamix_cpu 9.9, .* this one, {re.escape(__version__)}: render it"
+        ValueError, match=rf"miamix_cpu 9.9 saved it in another format, .* than {re.escape(__version__)} reads: draw it again"
     ):
         MixPlan.load(path)

@@ -1,13 +1,15 @@
+"""Where images lie: addresses that lead to their values, whatever their memory, and copies only where they must be."""
+
+import gc
+import sys
 import threading
 
 import numpy as np
 import pytest
-import torch
-from miamix_cpu.jit.arrays import array_at
 from numba import njit
 
-from miamix_cpu.samples import addresses as module
-from miamix_cpu.samples.addresses import find, gather
+from miamix_cpu.jit.intrinsics import array_at
+from miamix_cpu.samples.addresses import _SMALL, gather
 
 
 @njit
@@ -16,93 +18,129 @@ def copy_from(addresses, size, out, dtype):
         out[i] = array_at(addresses[i], size, dtype)
 
 
+def values_at(gathered):
+    """What a kernel reads there: (N, values of an image)."""
+    size = int(np.prod(gathered.shape))
+    out = np.empty((len(gathered.addresses), size), gathered.dtype)
+    copy_from(gathered.addresses, size, out, gathered.dtype.type)
+    return out
+
+
+KINDS = {
+    "list": lambda images: list(images.copy()),
+    "array": lambda images: images,
+    "reversed array": lambda images: images[:, ::-1].copy()[:, ::-1],
+    "fortran": lambda images: [np.asfortranarray(image) for image in images],
+    "reversed": lambda images: [image[::-1].copy()[::-1] for image in images],
+    "every other": lambda images: [np.repeat(image, 2, axis=1)[:, ::2] for image in images],
+    "read-only": lambda images: list(read_only(images)),
+    "the third one is read-only": lambda images: [*images[:2].copy(), read_only(images[2]), images[3].copy()],
+    "the last one is reversed": lambda images: [*images[:3].copy(), images[3, ::-1].copy()[::-1]],
+    "all are one": lambda images: [images[0]] * 4,
+}
+
+
+def read_only(array):
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7, 3), (80, 90, 3), (3, 100, 100)], ids=str)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("kind", ["list", "array", "fortran", "reversed", "read-only"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_addresses_lead_to_the_values(kind, dtype, shape, rng):
     images = (rng.random((4, *shape)) * 255).astype(dtype)
-    given = {
-        "list": list(images),
-        "array": images,
-        "fortran": [np.asfortranarray(image) for image in images],
-        "reversed": [image[::-1].copy()[::-1] for image in images],
-        "read-only": list(images),
-    }[kind]
-    if kind == "read-only":
-        images.setflags(write=False)
+    given = KINDS[kind](images)
+    expected, before = np.stack(list(given)).reshape(4, -1), np.copy(given)
     gathered = gather(given)
-    assert (gathered.shape, gathered.dtype) == (shape, dtype)
-    out = np.empty((4, images[0].size), dtype)
-    copy_from(gathered.addresses, images[0].size, out, dtype)
-    np.testing.assert_array_equal(out, images.reshape(4, -1))
+    assert (gathered.shape, gathered.dtype, gathered.addresses.dtype) == (shape, dtype, np.uint64)
+    np.testing.assert_array_equal(values_at(gathered), expected)
+    np.testing.assert_array_equal(given, before)
 
 
-def test_contiguous_images_are_not_copied(rng):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [5, 200])
+def test_its_arrays_keep_the_memory_and_hold_the_same_values(kind, side, rng):
+    """The images may be gone before they are mixed; and the digest of a batch is made of those arrays."""
+    images = rng.integers(0, 256, (4, side, side), np.uint8)
+    given = KINDS[kind](images)
+    expected = np.stack(list(given)).reshape(4, -1)
+    gathered = gather(given)
+    del images, given
+    gc.collect()
+    filling = [np.full((side, side), 77, np.uint8) for _ in range(50)]  # where memory that came back would be
+    np.testing.assert_array_equal(values_at(gathered), expected)
+    assert all(array.flags.c_contiguous for array in gathered.arrays)
+    np.testing.assert_array_equal(np.concatenate([array.ravel() for array in gathered.arrays]), expected.ravel())
+    assert len(filling) == 50
+
+
+def test_large_contiguous_images_are_not_copied(rng):
     images = [rng.random((100, 100, 3)).astype(np.float32) for _ in range(3)]
-    gathered = gather(images)
-    assert gathered.addresses.tolist() == [image.ctypes.data for image in images]
+    assert gather(images).addresses.tolist() == [image.ctypes.data for image in images]
     strided = [*images, images[0][::-1]]
     gathered = gather(strided)
     assert gathered.addresses[:3].tolist() == [image.ctypes.data for image in images]
     assert gathered.addresses[3] not in [0, strided[3].ctypes.data]
+    frozen = [*images, read_only(images[0])]
+    assert gather(frozen).addresses.tolist() == [image.ctypes.data for image in frozen]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_addresses_are_the_arrays_own(known, monkeypatch, rng):
-    """Read from the arrays' heads, or asked for one by one where Python or NumPy is not as known."""
-    monkeypatch.setattr(module, "_HEADS_ARE_KNOWN", known)
-    values = rng.random((5, 8)).astype(np.float32)
-    read_only = values[1].copy()
-    read_only.setflags(write=False)
-    arrays = [*values, values[1].copy(), read_only, np.frombuffer(values[2].tobytes(), np.float32)]
-    assert (find(arrays) is not None) == known
-    gathered = gather(arrays)
-    assert gathered.addresses.dtype == np.uint64
-    assert gathered.addresses.tolist() == [array.ctypes.data for array in arrays]
+def test_an_array_of_images_is_not_copied(rng):
+    images = rng.random((5, 9, 8, 3))
+    gathered = gather(images[1:])
+    assert gathered.addresses.tolist() == [image.ctypes.data for image in images[1:]]
 
 
-def test_heads_are_known():
-    assert module._HEADS_ARE_KNOWN
+@pytest.mark.parametrize("more", [0, 1])
+def test_small_images_are_copied_into_one_block(more, rng):
+    images = [rng.integers(0, 256, (1, _SMALL + more), np.uint8) for _ in range(3)]
+    gathered = gather(images)
+    assert len(gathered.arrays) == (3 if more else 1)
+    own = [image.ctypes.data for image in images]
+    assert (gathered.addresses.tolist() == own) == bool(more)
+    if not more:
+        assert np.diff(gathered.addresses.astype(np.int64)).tolist() == [_SMALL, _SMALL]
 
 
-IMAGE = np.zeros((4, 5, 3), np.uint8)
-
-
-@pytest.mark.parametrize("other", [
-    np.zeros((4, 5, 3), np.float32), np.zeros((4, 5, 3), np.int8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 6, 3), np.uint8),
-    np.zeros((3, 5, 3), np.uint8), np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3, 1), np.uint8), np.zeros((), np.uint8),
-    np.zeros((4, 5, 3), np.uint8).view(np.recarray), None, 7, 1 << 90, "image", (), [IMAGE], torch.zeros(4, 5, 3), object(),
-], ids=lambda other: f"{type(other).__name__}{getattr(other, 'shape', '')}")  # fmt: skip
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_what_is_not_alike_is_seen(other, place):
-    images = [IMAGE, IMAGE.copy(), IMAGE[::-1]]
-    assert find(images).strided == 1
-    images[place] = other
-    assert find(images) is None
+@pytest.mark.parametrize("side", [4, 100])
+@pytest.mark.parametrize("dtype", ["bool", "int8", ">u2", "int64", "float16", ">f4", "float64", "longdouble"])
+def test_images_that_are_only_hashed_are_gathered_too(dtype, side, rng):
+    """They may be of any kind of number."""
+    images = [(rng.random((side, side)) * 2).astype(dtype) for _ in range(3)]
+    gathered = gather(images)
+    assert gathered.shape == (side, side)
+    np.testing.assert_array_equal(
+        np.concatenate([array.ravel() for array in gathered.arrays]),
+        np.concatenate([image.ravel() for image in images]),
+    )
 
 
 def test_arrays_of_equal_dtypes_are_gathered():
     """A dtype of its own, which is equal to NumPy's: rare, so it is enough that it works."""
     own = np.dtype(np.uint8, metadata={"unit": "grey levels"})
-    images = [IMAGE, np.ones((4, 5, 3), own)]
-    assert images[0].dtype == images[1].dtype
-    assert find(images) is None
-    assert gather(images).addresses.tolist() == [image.ctypes.data for image in images]
+    for side in 4, 100:
+        images = [np.zeros((side, side), np.uint8), np.ones((side, side), own)]
+        assert images[0].dtype == images[1].dtype
+        np.testing.assert_array_equal(values_at(gather(images)), np.reshape(images, (2, -1)))
 
 
-def test_no_other_thread_changes_an_array_meanwhile():
-    """NumPy frees an array's lengths when it gets others: whoever reads them holds the interpreter's lock."""
-    images = [np.zeros((4, 6), np.uint8)] * 200_000
-    over = threading.Event()
+def test_threads_gather_the_same_images(rng):
+    """Each array is asked where it is by a buffer, which is let go at once."""
+    images = [rng.integers(0, 256, (100, 100), np.uint8) for _ in range(20)]
+    expected, wrong = [image.ctypes.data for image in images], []
+    references = list(map(sys.getrefcount, images))
 
-    def reshape():
-        while not over.is_set():
-            images[0].shape = (4, 6)
+    def work():
+        for _ in range(200):
+            if gather(images).addresses.tolist() != expected:
+                wrong.append(True)
 
-    thread = threading.Thread(target=reshape)
-    thread.start()
-    try:
-        assert all(find(images) is not None for _ in range(100))
-    finally:
-        over.set()
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
         thread.join()
+    assert not wrong
+    assert list(map(sys.getrefcount, images)) == references

@@ -136,3 +136,49 @@ def test_tensors_of_any_kind_are_read():
     as_array(torch.ones(4, 5, requires_grad=True), "it")
     halves = torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)
     assert len({as_array(bits, "it", HASHED).tobytes() for bits in (halves, 2 * halves)}) == 2
+
+
+IMAGE = np.zeros((4, 5, 3), np.uint8)
+OTHERS = [
+    np.zeros((4, 5, 3), np.float32), np.zeros((4, 5, 3), np.int8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 6, 3), np.uint8),
+    np.zeros((3, 5, 3), np.uint8), np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3, 1), np.uint8), np.zeros((), np.uint8),
+    None, 7, 1 << 90, "image", (), [IMAGE], torch.zeros(4, 5, 3), object(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: f"{type(other).__name__}{getattr(other, 'shape', '')}")
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_not_alike_is_seen(other, place):
+    """Arrays that are alike are not looked at one by one."""
+    images = [IMAGE, IMAGE.copy(), IMAGE[::-1]]
+    assert read(images).alike
+    assert read(images).arrays is images
+    images[place] = other
+    with pytest.raises((TypeError, ValueError), match=rf"image of sample {place or '[01]'}"):
+        read(images)
+    if isinstance(other, np.ndarray) and other.ndim in (2, 3):
+        seen = read(images, purpose=TRANSFORMED)
+        assert not seen.alike
+        assert all(array is image for array, image in zip(seen.arrays, images, strict=True))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_arrays_of_other_classes_are_arrays(place):
+    """They are looked at one by one, and are like the others."""
+    for other in IMAGE.view(np.recarray), np.ma.masked_array(IMAGE), IMAGE.view(np.dtype(np.uint8, metadata={"a": 1})):
+        images = [IMAGE, IMAGE.copy(), IMAGE[::-1]]
+        images[place] = other
+        seen = read(images)
+        assert seen.alike
+        assert len(seen.gathered.addresses) == 3
+        np.testing.assert_array_equal(np.concatenate(seen.gathered.arrays).ravel(), np.zeros(3 * 60))
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("side", [4, 200])
+def test_matrices_are_grey_images(side, rng):
+    """They have two axes whatever is done to them."""
+    values = rng.integers(0, 256, (3, side, side), np.uint8)
+    seen = read([np.asmatrix(value) for value in values])
+    assert (seen.alike, seen.gathered.shape) == (True, (side, side))
+    np.testing.assert_array_equal(np.concatenate([np.ravel(array) for array in seen.gathered.arrays]), values.ravel())

@@ -29,6 +29,8 @@ def test_vectors_of_any_kind(labels):
 
 @pytest.mark.parametrize(("labels", "error", "words"), [
     ([0, 1, -1], ValueError, r"label of sample 2 must be in \[0, 1\], got -1"),
+    ([0, -(2**63)], ValueError, r"label of sample 1 must be in \[0, 1\], got -9223372036854775808"),
+    ([0, 2], ValueError, r"label of sample 1 must be in \[0, 1\], got 2"),
     ([0, 5], ValueError, r"label of sample 1 must be in \[0, 1\], got 5"),
     ([0, float("nan")], ValueError, "label of sample 1 is NaN"),
     ([0, 1, 1.5], TypeError, "label of sample 2 must be an integer class or a vector of numbers, got the float 1.5"),
