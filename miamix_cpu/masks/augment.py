@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from miamix_cpu.config import LARGEST_WINDOW, MiAMixConfig
-from miamix_cpu.jit.compile import exact_entry
+from miamix_cpu.jit.flags import exact_entry
 
 
 def draw_augmentation(

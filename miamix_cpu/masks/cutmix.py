@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.config import MiAMixConfig
-from miamix_cpu.jit.compile import entry, exact, exact_entry, kernel
+from miamix_cpu.jit.flags import entry, exact, exact_entry, kernel
 
 AUGMENTABLE = True
 

@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from miamix_cpu.config import MiAMixConfig
-from miamix_cpu.jit.compile import allocating, entry, exact_entry, kernel
+from miamix_cpu.jit.flags import allocating, entry, exact_entry, kernel
 from miamix_cpu.masks.threshold import choose_largest
 
 AUGMENTABLE = True

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from miamix_cpu.config import MiAMixConfig
-from miamix_cpu.jit.compile import entry, exact_entry, kernel
+from miamix_cpu.jit.flags import entry, exact_entry, kernel
 from miamix_cpu.jit.intrinsics import reinterpret
 
 AUGMENTABLE = False

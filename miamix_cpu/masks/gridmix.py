@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from miamix_cpu.config import MiAMixConfig
-from miamix_cpu.jit.compile import entry, exact_entry, kernel
+from miamix_cpu.jit.flags import entry, exact_entry, kernel
 
 AUGMENTABLE = True
 

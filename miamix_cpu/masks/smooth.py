@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.config import LARGEST_WINDOW
-from miamix_cpu.jit.compile import entry, kernel
+from miamix_cpu.jit.flags import entry, kernel
 
 #: Rows that are added up side by side: two in each of two int32, since each addition waits for the one before it.
 ROWS = 4

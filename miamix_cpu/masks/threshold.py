@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.jit.compile import allocating, kernel
+from miamix_cpu.jit.flags import allocating, kernel
 from miamix_cpu.jit.intrinsics import reinterpret
 
 _FEW = 8  # values that are sorted one by one

@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from miamix_cpu.jit.compile import exact, kernel
+from miamix_cpu.jit.flags import exact, kernel
 from miamix_cpu.jit.intrinsics import mix_byte
 
 #: A weight of 1 where bytes are mixed into bytes: 16-bit fixed point, of whose two ends only the negative one reaches

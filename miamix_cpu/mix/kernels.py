@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from miamix_cpu.jit.compile import entry
+from miamix_cpu.jit.flags import entry
 from miamix_cpu.jit.intrinsics import array_at
 from miamix_cpu.mix.blend import blend, blend_box, fill_tile, to_weights
 from miamix_cpu.mix.merge import STEPS, constant_and_box, merge, nominal_lam, steps_of, steps_of_box

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.config import CUTMIX, MIXUP
-from miamix_cpu.jit.compile import kernel
+from miamix_cpu.jit.flags import kernel
 from miamix_cpu.masks.cutmix import box_of
 
 #: `lam` is measured in integers of this many steps: exact for binary masks and in any order of summation, and each

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.config import CUTMIX, METHODS
-from miamix_cpu.jit.compile import entry
+from miamix_cpu.jit.flags import entry
 from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.masks.smooth import smooth
 from miamix_cpu.mix.kernels import mix_bytes, mix_floats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from miamix_cpu.jit.compile import exact_entry
+from miamix_cpu.jit.flags import exact_entry
 
 
 def soft_targets(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from miamix_cpu.jit.compile import exact
+from miamix_cpu.jit.flags import exact
 
 
 def uniforms_for(n: int) -> int:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from miamix_cpu.config import METHODS, MiAMixConfig
-from miamix_cpu.jit.compile import exact, exact_entry
+from miamix_cpu.jit.flags import exact, exact_entry
 from miamix_cpu.masks import UNIFORMS, method_of, methods_that
 from miamix_cpu.masks.augment import draw_augmentation
 from miamix_cpu.plan.mix_plan import LAYER, MixPlan

@@ -202,7 +202,7 @@ BROKEN = """
 import sys
 sys.path.insert(0, {folder!r})
 from broken import broken, works
-from miamix_cpu.jit.compile import entry
+from miamix_cpu.jit.flags import entry
 from miamix_cpu.jit.progress import progress
 for function, argument in (broken, 1), (works, 1):
     function, held = entry(function), []

@@ -11,7 +11,7 @@ from numba import njit
 from numba.core import event
 from numba.core.errors import TypingError
 
-from miamix_cpu.jit.compile import FLAGS
+from miamix_cpu.jit.flags import FLAGS
 from miamix_cpu.jit.intrinsics import array_at, mix_byte, reinterpret
 from miamix_cpu.mix.blend import mixed
 from miamix_cpu.plan.mix_plan import LAYER

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
-from miamix_cpu.jit.compile import allocating, entry, exact, exact_entry, kernel
+from miamix_cpu.jit.flags import allocating, entry, exact, exact_entry, kernel
 from miamix_cpu.masks.smooth import mean_rows, slide_row
 from miamix_cpu.mix.blend import mix_evenly, to_weights
 from miamix_cpu.mix.merge import merge
