@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
         if getattr(error, "name", None) == "torch" and isinstance(error, ModuleNotFoundError):
             raise ImportError(f"miamix_cpu.{name} needs PyTorch: pip install 'miamix_cpu[torch]'") from error
         raise ImportError(
-            f"miamix_cpu.{name} cannot be imported, for its module miamix_cpu.{_LAZY[name]} raises "
+            f"miamix_cpu.{name} cannot be imported, because its module miamix_cpu.{_LAZY[name]} raises "
             f"{type(error).__name__}: {error}"
         ) from error
     value = globals()[name] = getattr(module, name)

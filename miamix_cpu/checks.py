@@ -84,5 +84,5 @@ def check_units(mean: Sequence[float], std: Sequence[float]) -> None:
         )
         raise ValueError(
             f"mean and std must be in units of [0, 1], got mean={tuple(mean)} and std={tuple(std)}, which look like "
-            f"units of 255: give {as_they_should}"
+            f"units of 255: use {as_they_should}"
         )

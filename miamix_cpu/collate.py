@@ -221,15 +221,15 @@ class MiAMixCollator(KeyedMixer):
         if varies and replayed is None and self._state.is_endless(len(parts.images)):
             self._once.warn(
                 "an endless pass",
-                f"{self.schedule} depends on the epoch, but one pass over the loader goes on and on (an endless "
+                f"{self.schedule} depends on the epoch, but the pass over the loader does not end (an endless "
                 "sampler, timm's MultiEpochsDataLoader), so epochs can't be counted: call collate.set_epoch(epoch)",
             )
         if varies and replayed is None and not self._state.is_known:
             self._once.warn(
                 "a schedule that nobody drives",
-                f"{self.schedule} depends on the epoch, but nobody has told it and it can't be counted, for no "
-                f"DataLoader asks for this batch: it is taken for epoch {epoch}. Call collate.set_epoch(epoch) before "
-                "each epoch, or let it travel with the samples: EpochSampler with an Indexed dataset",
+                f"{self.schedule} depends on the epoch, but no one has set it, and it can't be counted, because this "
+                f"batch was not requested by a DataLoader. Epoch {epoch} is used. Call collate.set_epoch(epoch) "
+                "before each epoch, or use an EpochSampler with an Indexed dataset, so that samples carry their epoch",
             )
         self._settle_in_worker()
         return self._render(self._prepare(parts, replayed, epoch), parts)

@@ -48,7 +48,7 @@ class CutMixOptions:
         if self.minmax is not None:
             low, high = _range("cutmix.minmax", self.minmax)
             if not 0 <= low <= high <= 1:
-                raise ValueError(f"cutmix.minmax must be 0 <= low <= high <= 1, got {self.minmax!r}")
+                raise ValueError(f"cutmix.minmax must be (low, high) with 0 <= low <= high <= 1, got {self.minmax!r}")
             _set(self, minmax=(float(low), float(high)))
 
 
@@ -225,13 +225,14 @@ class MiAMixConfig:
         for name in methods:
             check_method(name)
         if len(set(methods)) < len(methods):
-            raise ValueError(f"methods must differ from each other, got {methods!r}")
+            raise ValueError(f"methods must not contain a name twice, got {methods!r}")
         weights = tuple(self.weights)
         if len(weights) != len(methods):
-            kept = ": methods changed and weights kept their defaults" if weights == _DEFAULT_WEIGHTS else ""
+            kept = ", because methods were set but not weights" if weights == _DEFAULT_WEIGHTS else ""
             equal = f"({', '.join('1' for _ in methods)}{',' if len(methods) == 1 else ''})"
             raise ValueError(
-                f"weights must be one for each of {methods!r}, got {len(weights)}{kept}; give weights={equal}, say"
+                f"weights must have one number for each of {methods!r}, got {len(weights)}{kept}: set, for example, "
+                f"weights={equal}"
             )
         for weight in weights:
             check_real("weights", weight)

@@ -55,14 +55,14 @@ def problems_of(versions: dict[str, str]) -> list[str]:
     if len({version.split("+")[0] for version in builds.values()}) > 1:
         names = " and ".join(f"{name} {version}" for name, version in builds.items())
         problems.append(
-            f"{names} install the same files (cv2/) over each other in different versions: uninstall all of them, "
-            "then install one, opencv-python-headless unless you open windows"
+            f"{names} install the same files (cv2/) in different versions and overwrite each other: uninstall all of "
+            "them, then install one of them (opencv-python-headless, unless you open windows)"
         )
     if all(name in versions for name in _ALBUMENTATIONS):
         free, paid = (versions[name] for name in _ALBUMENTATIONS)
         problems.append(
-            f"albumentations {free} and AlbumentationsX {paid} install the same files (albumentations/) over each "
-            "other: uninstall both, then install the one you want"
+            f"albumentations {free} and AlbumentationsX {paid} install the same files (albumentations/) and overwrite "
+            "each other: uninstall both, then install the one you want"
         )
     return problems
 
@@ -105,7 +105,7 @@ def _cache() -> str:
 
     folders = cache_folders()
     if not folders:
-        return "none: each process compiles anew; set NUMBA_CACHE_DIR to a writable folder"
+        return "none: each process compiles the kernels again; set NUMBA_CACHE_DIR to a writable folder"
     files = [file for folder in folders for file in folder.glob("*.nbc")]
     size = sum(file.stat().st_size for file in files) / 2**20
     return f"{os.path.commonpath(folders)}, {len(files)} files, {size:.1f} MiB"

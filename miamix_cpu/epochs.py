@@ -53,10 +53,10 @@ class MixSchedule:
         if self.off is not None:
             check_integer("off", self.off, low=0)
             if self.off <= self.start:
-                zero = ": 0 means never in timm, off=args.mixup_off_epoch or None" if self.off == 0 else ""
+                zero = ". In timm, 0 means never: use off=args.mixup_off_epoch or None" if self.off == 0 else ""
                 warnings.warn(
-                    f"MixSchedule(start={self.start}, off={self.off}) never mixes, for off is the first epoch without "
-                    f"mixing again{zero}",
+                    f"MixSchedule(start={self.start}, off={self.off}) never mixes, because mixing stops at epoch off: "
+                    f"off must be above start, or None to mix until the end{zero}",
                     stacklevel=callers_level(),
                 )
         check_real("probability", self.probability, high=1.0)
@@ -83,11 +83,9 @@ class IndexedSample(NamedTuple):
 
 
 _INDEXED_OUTSIDE = (
-    "got {} from an EpochSampler, which only an Indexed dataset understands: put it on the outside, Indexed(dataset), "
-    "and "
-    "around whatever selects or joins samples, Indexed(Subset(dataset, ...)), Indexed(ConcatDataset(...)); only "
-    "TwoViews "
-    "goes around it, TwoViews(Indexed(dataset), transform)"
+    "got {} from an EpochSampler, but only an Indexed dataset accepts it. Wrap the dataset, Indexed(dataset). If "
+    "another dataset selects or joins samples, wrap that one, Indexed(Subset(dataset, ...)), "
+    "Indexed(ConcatDataset(...)). Only TwoViews goes around Indexed: TwoViews(Indexed(dataset), transform)"
 )
 
 
@@ -192,7 +190,7 @@ class EpochSampler:
 
 
 _NO_BATCHES = (
-    "EpochSampler needs a sampler of single indices, got {}, which gives lists: put it inside, "
+    "EpochSampler needs a sampler of single indices, got {}, which yields lists: put the EpochSampler inside, "
     "BatchSampler(EpochSampler(sampler), batch_size, drop_last)"
 )
 
@@ -218,9 +216,9 @@ class Indexed:
     def __getitem__(self, key: Any) -> IndexedSample:
         if not isinstance(key, EpochIndex):
             raise TypeError(
-                "Indexed must be asked by an EpochSampler, DataLoader(dataset, sampler=EpochSampler(...)), got "
-                f"{short(key)}: the loader has another sampler, perhaps one that a framework put in its place "
-                "(Lightning's overfit_batches and use_distributed_sampler do)"
+                "an Indexed dataset needs the indices of an EpochSampler, DataLoader(dataset, "
+                f"sampler=EpochSampler(...)), got {short(key)}: the loader has another sampler. A framework may have "
+                "replaced it, as Lightning's overfit_batches and use_distributed_sampler do"
             )
         return IndexedSample(int(key.epoch), key.index, self.dataset[key.index], key.draw)
 

@@ -160,8 +160,8 @@ class KeyedMixer:
             replayed = replayed.checked()
             if len(replayed) == len(parts.images) and replayed.samples not in (None, samples):
                 raise ValueError(
-                    "the plan was drawn for other samples, for another order of them, or they were identified "
-                    "otherwise (index_key, Indexed); MiAMix.render(plan, images, labels) renders a plan on any images"
+                    "the plan was drawn for other samples, or for these in another order or identified in another way "
+                    "(index_key, Indexed). To render a plan on any images, use MiAMix.render(plan, images, labels)"
                 )
             key = replayed.key
             plan_of = partial(_fitting, replayed)
@@ -208,7 +208,7 @@ class KeyedMixer:
             mixed[_MASKS_KEY] = masks
         taken = [key for key in extras if key in mixed]
         if taken:
-            raise ValueError(f"samples hold the key {taken[0]!r}, which the result needs for itself; rename it")
+            raise ValueError(f"samples have the key {taken[0]!r}, which is reserved for the result: rename it")
         return {**mixed, **extras}
 
     def _raw(self, parts: Samples) -> tuple[Images | None, Images | None]:
@@ -257,11 +257,11 @@ class KeyedMixer:
             return held, seconds
         if parts.seconds is not None:
             raise ValueError(
-                "samples hold pairs of views already, as TwoViews makes them: give the transform to TwoViews or to the "
-                "collator, not to both"
+                "samples are already pairs of views, as TwoViews returns them: pass the transform to TwoViews or to "
+                "the collator, not to both"
             )
         if transform is None or key is None:
-            raise ValueError("the plan has no key to make views from: it was drawn by MiAMix, not by a MiAMixCollator")
+            raise ValueError("the plan has no key to draw views from, because MiAMix drew it and not a MiAMixCollator")
         rng = stream(key, VIEWS)
         made: list[Any] = []
 
@@ -290,8 +290,8 @@ class KeyedMixer:
         if len(plan) == 1 and shared and len(plan.layers):
             self._once.warn(
                 "a batch of one",
-                "a batch of one sample came out unmixed, for there is no other sample and no second view of it: "
-                "DataLoader(drop_last=True) leaves out a last batch that is too small",
+                "a batch of one sample came out unmixed, because it has no partner and no second view. To leave out a "
+                "last batch that is too small, use DataLoader(drop_last=True)",
             )
         if plan.second_view == "shared" or not len(plan.layers):
             return first.gathered
@@ -299,7 +299,7 @@ class KeyedMixer:
             if self.config.p_self > 0:
                 self._once.warn(
                     "unmixed",
-                    f"p_self={self.config.p_self}, but there is no second view of a sample to mix it with: about "
+                    f"p_self={self.config.p_self}, but the samples have no second view to be mixed with, so about "
                     f"{self.config.p_self:.0%} of the images come out unmixed. Pass transform=, wrap the dataset in "
                     "TwoViews, or set p_self=0",
                 )
@@ -312,7 +312,7 @@ class KeyedMixer:
         if (example.shape, example.dtype, first.planar) != (other.shape, other.dtype, seconds.planar):
             raise ValueError(
                 f"second view of sample {needed[0]} is {other.dtype} {other.shape}, first view of sample 0 is "
-                f"{example.dtype} {example.shape}: both must be alike"
+                f"{example.dtype} {example.shape}: both must have the same shape, dtype and layout"
             )
         if len(needed) == len(plan):
             return seconds.gathered

@@ -71,7 +71,7 @@ class MiAMix:
             raise TypeError(_not_a_config(config))
         check_choice("targets", targets, TARGETS)
         if label_smoothing and targets == "pair":
-            raise ValueError("label_smoothing needs targets='soft': pairs are handed out unsmoothed")
+            raise ValueError("label_smoothing needs targets='soft', got targets='pair', which is not smoothed")
         self.num_classes = check_integer("num_classes", num_classes, low=1)
         self.config = config or MiAMixConfig()
         self.dtype = None if dtype is None else check_dtype(dtype, ("uint8", "float32", "float16"))
@@ -127,14 +127,15 @@ class MiAMix:
         if alone.any():
             self._once.warn(
                 "unmixed",
-                f"{int(alone.sum())} of {len(plan)} samples are mixed with themselves and come out unmixed, for there "
-                "is no second view of them: pass second=, other augmented views of the same samples, or set p_self=0",
+                f"{int(alone.sum())} of {len(plan)} samples are paired with themselves but have no second view, so "
+                "they come out unmixed. Pass other augmented views of the same samples as second=, or set p_self=0",
             )
 
     def _render(self, plan: MixPlan, images: np.ndarray, labels: Any, second: Any) -> MixedBatch:
         if images.shape[:3] != (len(plan), plan.height, plan.width):
             raise ValueError(
-                f"images must be {len(plan)} of {plan.height} x {plan.width} pixels as in the plan, got {images.shape}"
+                f"images must be {len(plan)} images of {plan.height} x {plan.width} pixels, as in the plan, got "
+                f"{images.shape}"
             )
         if not self._range_is_known:
             self._range_is_known = True
@@ -153,7 +154,7 @@ class MiAMix:
         scale, bias = normalisation(images.dtype, dtype, channels, self.mean, self.std)
         y = read_labels(labels, self.num_classes)
         if len(y) != len(plan):
-            raise ValueError(f"labels must be one for each of {len(plan)} images, got {len(y)}")
+            raise ValueError(f"labels must have one label for each of {len(plan)} images, got {len(y)}")
         first = gather(images)
         out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
         masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
@@ -179,7 +180,7 @@ def _not_a_config(config: Any) -> str:
     if isinstance(config, str):
         return f"{words}: did you mean MiAMixConfig.plain({config!r})?"
     if callable(config):
-        return f"{words}: a transform is given by its name, transform=..."
+        return f"{words}: pass a transform by keyword, transform=..."
     return words
 
 
@@ -210,8 +211,8 @@ def normalisation(
         raise ValueError('dtype="uint8" needs uint8 views, got float32: floats are never rescaled')
     if mean is not None:
         raise ValueError(
-            "mean and std need uint8 views, got float32, which are taken as they are: remove mean and std here, or "
-            "leave ToTensor and Normalize out of the transform and the dataset"
+            "mean and std need uint8 views, got float32, which is used unchanged: remove mean and std here, or "
+            "remove ToTensor and Normalize from the transform and the dataset"
         )
     return np.ones(channels, np.float32), np.zeros(channels, np.float32)
 
@@ -232,12 +233,12 @@ def check_normalisation(
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Return mean and std as tuples of C floats, or None for both."""
     if (mean is None) != (std is None):
-        raise ValueError(f"mean and std go together, got mean={mean!r} and std={std!r}")
+        raise ValueError(f"mean and std must be set together, got mean={mean!r} and std={std!r}")
     if mean is None:
         return None, None
     mean, std = np.atleast_1d(np.asarray(mean, np.float64)), np.atleast_1d(np.asarray(std, np.float64))
     if mean.ndim != 1 or mean.shape != std.shape:
-        raise ValueError(f"mean and std must have one value a channel, got shapes {mean.shape} and {std.shape}")
+        raise ValueError(f"mean and std must have one value per channel, got shapes {mean.shape} and {std.shape}")
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise ValueError(f"mean must be finite and std above 0, got mean={mean.tolist()} and std={std.tolist()}")
     check_units(mean.tolist(), std.tolist())
@@ -260,6 +261,6 @@ def check_batch(values: Any, what: str) -> np.ndarray:
         if rows <= 4 or (rows < channels and columns == channels):
             raise ValueError(
                 f"{what} must be (N, H, W, C), got {images.shape}, which looks like (N, C, H, W): "
-                f"give {what}.transpose(0, 2, 3, 1)"
+                f"use {what}.transpose(0, 2, 3, 1)"
             )
     return images

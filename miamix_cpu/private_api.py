@@ -43,8 +43,8 @@ def warn_of(what: str, error: Exception) -> None:
         return
     _warned.add(what)
     warnings.warn(
-        f"miamix_cpu: {what} ({type(error).__name__}: {error}). Results are the same. A newer miamix_cpu may know this "
-        "version of the package",
+        f"miamix_cpu: {what} ({type(error).__name__}: {error}). Results do not change. A newer miamix_cpu may "
+        "support this version of the package",
         RuntimeWarning,
         stacklevel=callers_level(),
     )

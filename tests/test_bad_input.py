@@ -20,7 +20,7 @@ from miamix_cpu.config import METHODS
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*come out unmixed",
     "ignore:a batch of one sample",
-    "ignore:float images hold",
+    "ignore:float images have",
     "ignore:the transform returned",
 )
 

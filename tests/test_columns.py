@@ -148,7 +148,7 @@ def test_torch_is_not_imported():
     ({"image": np.zeros((3, 8, 8, 3), np.int16), "label": np.arange(3)}, TypeError, "image of sample 0 must be uint8 or float32"),
     ({"image": np.zeros((3, 3, 8, 8), np.uint8), "label": np.arange(3)}, ValueError, "layout='channels_first'"),
     ({"image": np.zeros((3, 8, 8, 3), np.uint8), "label": [1, 2, 10]}, ValueError, "label of sample 2"),
-    ({"image": np.zeros((3, 8, 8, 3), np.uint8), "label": [1, 2, 3], "masks": [0] * 3}, ValueError, "hold the key 'masks'"),
+    ({"image": np.zeros((3, 8, 8, 3), np.uint8), "label": [1, 2, 3], "masks": [0] * 3}, ValueError, "have the key 'masks'"),
     ([({}, 1, np.zeros(2)), ({}, 1, np.zeros(3))], ValueError, "entries 2 can't be stacked"),
     (iter([]), TypeError, "samples must be a list"),
 ])  # fmt: skip

@@ -262,9 +262,14 @@ def which_is_a_link(folder, monkeypatch):
 def test_a_temporary_folder_of_others_is_not_used(make, temporary, monkeypatch):
     """Whoever can write a cache has his code run by whoever reads it."""
     folder = make(temporary / f"miamix_cpu-{os.getuid()}", monkeypatch)
-    with pytest.raises(PermissionError, match="not a folder of this user's alone"):
+    with pytest.raises(
+        PermissionError, match="must be a folder that belongs to this user and that no one else can write to"
+    ):
         cache._temporary_folder()
-    with pytest.warns(RuntimeWarning, match="not a folder of this user's alone.*NUMBA_CACHE_DIR"):
+    with pytest.warns(
+        RuntimeWarning,
+        match="must be a folder that belongs to this user and that no one else can write to.*NUMBA_CACHE_DIR",
+    ):
         dispatcher = cache.compile_cached(batches.__wrapped__, {})
     assert not isinstance(dispatcher._cache, cache._cache_class())
     assert not list(folder.iterdir())

@@ -152,7 +152,9 @@ def test_batches_that_are_kept_stay_as_they_are(name, make):
 
 
 def test_nothing_is_said_when_python_ends():
-    code = "import numpy as np; from miamix_cpu.memory import *; kept = empty_array((LARGE,), np.uint8); del empty_array"
+    code = (
+        "import numpy as np; from miamix_cpu.memory import *; kept = empty_array((LARGE,), np.uint8); del empty_array"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert (result.returncode, result.stderr) == (0, "")
 

@@ -9,7 +9,7 @@ from miamix_cpu import CutMixOptions, GridMixOptions, MiAMix, MiAMixConfig
 from miamix_cpu.config import METHODS
 from tests import naive
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*come out unmixed", "ignore:float images hold")
+pytestmark = pytest.mark.filterwarnings("ignore:.*come out unmixed", "ignore:float images have")
 
 EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=4, p_aug=0.5)
 SIZES = [(1, 1), (1, 17), (32, 32), (31, 57), (224, 224)]
@@ -271,9 +271,9 @@ IMAGES = np.zeros((2, 4, 4, 3), np.uint8)
     ({"num_classes": 2, "targets": "hard"}, ValueError, "targets must be 'soft' or 'pair', got 'hard'"),
     ({"num_classes": 2, "label_smoothing": 2}, ValueError, r"label_smoothing must be in \[0, 1\], got 2"),
     ({"num_classes": 2, "label_smoothing": 0.1, "targets": "pair"}, ValueError, "label_smoothing needs targets='soft'"),
-    ({"num_classes": 2, "mean": (0.5,)}, ValueError, "mean and std go together"),
+    ({"num_classes": 2, "mean": (0.5,)}, ValueError, "mean and std must be set together"),
     ({"num_classes": 2, "mean": (0.5,), "std": (0,)}, ValueError, "std above 0"),
-    ({"num_classes": 2, "mean": (0.5, 0.5), "std": (1,)}, ValueError, "one value a channel"),
+    ({"num_classes": 2, "mean": (0.5, 0.5), "std": (1,)}, ValueError, "one value per channel"),
     ({"num_classes": 2, "mean": (0.5,), "std": (1,), "dtype": "uint8"}, ValueError, "mean and std need a float dtype"),
 ])  # fmt: skip
 def test_bad_options_are_named(arguments, error, words):
@@ -287,7 +287,7 @@ def test_bad_options_are_named(arguments, error, words):
     ({}, {"images": np.zeros((2, 3, 32, 32), np.uint8)}, ValueError, r"images must be \(N, H, W, C\)"),
     ({}, {"second": IMAGES[:1]}, ValueError, "second must be uint8 .* like images, got uint8"),
     ({}, {"second": IMAGES.astype(np.float32)}, ValueError, "second must be uint8 .* like images, got float32"),
-    ({}, {"labels": [0]}, ValueError, "labels must be one for each of 2 images, got 1"),
+    ({}, {"labels": [0]}, ValueError, "labels must have one label for each of 2 images, got 1"),
     ({}, {"labels": [0, 2]}, ValueError, r"label of sample 1 must be in \[0, 1\], got 2"),
     ({}, {"rng": 0}, TypeError, "rng must be a numpy.random.Generator, got int"),
     ({"dtype": "uint8"}, {"images": IMAGES.astype(np.float32)}, ValueError, "floats are never rescaled"),
@@ -302,7 +302,9 @@ def test_bad_batches_are_named(options, call, error, words, rng):
 
 def test_a_plan_for_other_images_is_refused(rng):
     plan = MiAMix(2).plan(2, 4, 5, rng=rng)
-    with pytest.raises(ValueError, match=r"images must be 2 of 4 x 5 pixels as in the plan, got \(2, 4, 4, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"images must be 2 images of 4 x 5 pixels, as in the plan, got \(2, 4, 4, 3\)"
+    ):
         MiAMix(2).render(plan, IMAGES, [0, 1])
     with pytest.raises(ValueError, match="height must be at least 1, got 0"):
         MiAMix(2).plan(2, 0, 5, rng=rng)

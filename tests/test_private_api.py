@@ -101,7 +101,7 @@ def hidden(module, name):
     return HIDDEN.replace("MODULE", module).replace("NAME", name)
 
 
-ADJUSTED, REPAIRED = "Numba's compiler cannot be adjusted", "Numba's cache is used without its repairs"
+ADJUSTED, REPAIRED = "Numba's compiler cannot be adjusted", "Numba's cache is used without this package's fixes"
 
 #: What is taken away, how, and the beginning of the warning.
 CHANGES = {
@@ -115,24 +115,24 @@ CHANGES = {
     "numba option no_cfunc_wrapper": (REFUSED.replace("OPTION", "no_cfunc_wrapper"), ADJUSTED),
     "numba FunctionCache": (hidden("numba.core.caching", "FunctionCache"), REPAIRED),
     "numba _index_key": (RENAMED, REPAIRED),
-    "torch reductions": (NO_REDUCTIONS, "torch sends tensors otherwise"),
-    "torch reduce_tensor": ("import torch.multiprocessing.reductions as m; del m.reduce_tensor", "torch sends tensors"),
+    "torch reductions": (NO_REDUCTIONS, "torch does not send tensors as expected"),
+    "torch reduce_tensor": ("import torch.multiprocessing.reductions as m; del m.reduce_tensor", "torch does not send tensors"),
     "torch reduce_storage": (
-        "import torch.multiprocessing.reductions as m; del m.reduce_storage", "torch sends tensors otherwise",
+        "import torch.multiprocessing.reductions as m; del m.reduce_storage", "torch does not send tensors as expected",
     ),
-    "torch _new_shared": ("import torch.storage as m; del m._StorageBase._new_shared", "torch's shared memory cannot be made directly"),
+    "torch _new_shared": ("import torch.storage as m; del m._StorageBase._new_shared", "torch's shared memory cannot be allocated directly"),
     "torch _pytree": (
-        "import torch.utils._pytree as m; del m.register_pytree_node", "torch's pytrees take a MixedBatch for one leaf",
+        "import torch.utils._pytree as m; del m.register_pytree_node", "torch's pytrees treat a MixedBatch as a single leaf",
     ),
     "torch fetch": (
         "import sys, torch.utils.data; sys.modules['torch.utils.data._utils.fetch'] = None",
-        "torch's DataLoader works otherwise",
+        "torch's DataLoader does not work as expected",
     ),
     "multiprocessing DupFd": (
-        "import multiprocessing.reduction as m; del m.DupFd", "multiprocessing has no way to hand over a file",
+        "import multiprocessing.reduction as m; del m.DupFd", "multiprocessing cannot send a file descriptor",
     ),
     "multiprocessing register": (
-        "from multiprocessing.reduction import ForkingPickler; del ForkingPickler.register", "torch sends tensors",
+        "from multiprocessing.reduction import ForkingPickler; del ForkingPickler.register", "torch does not send tensors",
     ),
     "multiprocessing _start_method": ("import multiprocessing.context as m; m.ForkProcess._start_method = None", None),
 }  # fmt: skip
@@ -174,7 +174,7 @@ def test_the_same_bytes_come_out(name, expected, caches):
     else:
         assert len(warned) == 1, warned
         assert warned[0].startswith(f"miamix_cpu: {words}"), warned
-        assert "Results are the same" in warned[0]
+        assert "Results do not change" in warned[0]
 
 
 FAILS = """

@@ -49,19 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> _Parser:
     parser = _Parser(
         prog="miamix_cpu",
-        description="MiAMix on the CPU: train, look at pictures, try settings, check.",
+        description="MiAMix on the CPU: train, look at pictures, try settings, check the installation.",
     )
     parser.add_argument("--version", action="version", version=f"miamix_cpu {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo|preview|explore|doctor")
 
-    demo = commands.add_parser("demo", help="train a small network on digits, plainly and with MiAMix, and draw it")
-    demo.add_argument("--epochs", type=_positive, default=60, metavar="N", help="of each training (default: 60)")
+    demo = commands.add_parser(
+        "demo", help="train a small network on digits, without and with MiAMix, and draw mixed images"
+    )
+    demo.add_argument(
+        "--epochs", type=_positive, default=60, metavar="N", help="epochs of each training run (default: 60)"
+    )
     demo.add_argument("--seed", type=_natural, default=0, metavar="S", help="default: 0")
     demo.add_argument("--out", type=Path, default=Path("miamix_demo.png"), metavar="PNG", help="default: %(default)s")
 
     preview = commands.add_parser("preview", help="draw mixed pictures with their views and masks")
-    preview.add_argument("folder", type=Path, nargs="?", help="of pictures (default: photographs of scikit-image)")
-    preview.add_argument("--method", choices=METHODS, help="this method alone (default: all of Table 1)")
+    preview.add_argument(
+        "folder", type=Path, nargs="?", help="folder of pictures (default: photographs of scikit-image)"
+    )
+    preview.add_argument("--method", choices=METHODS, help="use only this method (default: all of Table 1)")
     preview.add_argument("--seed", type=_natural, default=0, metavar="S", help="default: 0")
     preview.add_argument("--rows", type=_positive, default=6, metavar="N", help="samples (default: 6)")
     preview.add_argument("--size", type=_positive, default=224, metavar="PIXELS", help="side of a view (default: 224)")
@@ -69,10 +75,10 @@ def _parser() -> _Parser:
         "--out", type=Path, default=Path("miamix_preview.png"), metavar="PNG", help="default: %(default)s"
     )
 
-    explore = commands.add_parser("explore", help="a page on this machine with a control for every setting")
-    explore.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860 on")
+    explore = commands.add_parser("explore", help="serve a page on this machine with a control for every setting")
+    explore.add_argument("--port", type=_port, metavar="N", help="default: the first free port from 7860 on")
 
-    commands.add_parser("doctor", help="what is installed, whether it fits together, and how long a batch takes")
+    commands.add_parser("doctor", help="show what is installed, whether packages conflict, and how long a batch takes")
     return parser
 
 

@@ -19,5 +19,5 @@ def run_doctor() -> int:
     for problem in problems:
         print(f"problem: {problem}")
     if not problems:
-        print("no problem found")
+        print("no problems found")
     return 1 if problems else 0

@@ -105,12 +105,12 @@ def read_uploads(paths: Sequence[str]) -> list[tuple[str, np.ndarray]]:
         raise UserError(f"{len(names)} pictures are too many: at most {_MOST_FILES}")
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
-        raise UserError(f"two pictures are called {twice[0]}: rename one, the code opens them by name")
+        raise UserError(f"two pictures are called {twice[0]}: rename one, because the code opens them by name")
     pixels = 0
     for path, name in zip(paths, names, strict=True):
         pixels += _pixels(path, name)
         if pixels > _MOST_PIXELS:
-            raise UserError(f"{name} is too large: at most {_MOST_PIXELS // 10**6} million pixels in all pictures")
+            raise UserError(f"{name} is too large: at most {_MOST_PIXELS // 10**6} million pixels in total")
     return [(name, _read(path, name)) for path, name in zip(paths, names, strict=True)]
 
 
@@ -127,7 +127,7 @@ def _pixels(path: str, name: str) -> int:
     except Image.DecompressionBombError:
         return _MOST_PIXELS + 1
     except FileNotFoundError as error:
-        raise UserError(f"{name} is not there any more: upload it again") from error
+        raise UserError(f"{name} no longer exists: upload it again") from error
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{name} is not a picture, or is damaged") from error
 

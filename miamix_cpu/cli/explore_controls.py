@@ -27,8 +27,8 @@ class Control:
 #: Every control, by heading. A weight of 0 leaves a method out, so that `methods` needs no control of its own.
 GROUPS = {
     "Layers": (
-        Control(name="k_min", words="The fewest masks that are stacked for an image.", low=1, high=8, step=1),
-        Control(name="k_max", words="The most masks.", low=1, high=8, step=1),
+        Control(name="k_min", words="The fewest masks per image.", low=1, high=8, step=1),
+        Control(name="k_max", words="The most masks per image.", low=1, high=8, step=1),
         Control(
             name="alpha", words="Small: one layer takes nearly all, or none. Large: even shares.",
             low=0.05, high=5, step=0.05,
@@ -42,13 +42,13 @@ GROUPS = {
             "fmix": "Blobs, cut out of smooth noise.",
             "gridmix": "A grid of squares.",
             "gmix": "A round, soft spot.",
-            "agmix": "A stretched, turned, soft spot.",
+            "agmix": "A stretched, rotated, soft spot.",
         }.items()
     ),
     "Augmentation": (
         Control(name="p_aug", words="How often a mask is rotated and sheared.", low=0, high=1, step=0.05),
-        Control(name="angle_max", words="Rotated by up to so many degrees.", low=0, high=180, step=1),
-        Control(name="shear_max", words="Sheared by up to this.", low=0, high=3, step=0.05),
+        Control(name="angle_max", words="The largest rotation, in degrees.", low=0, high=180, step=1),
+        Control(name="shear_max", words="The largest shear.", low=0, high=3, step=0.05),
         Control(name="p_smooth", words="How often a mask is smoothed.", low=0, high=1, step=0.05),
         Control(
             name="smooth_max", words="The largest window, as a share of the shorter side.",
@@ -56,20 +56,23 @@ GROUPS = {
         ),
     ),
     "Output": (
-        Control(name="p_self", words="How often an image meets another view of itself.", low=0, high=1, step=0.05),
+        Control(
+            name="p_self", words="How often an image is mixed with another view of itself.",
+            low=0, high=1, step=0.05,
+        ),
         Control(name="merge", words="The product of the masks, or the sum of their holes.", choices=("mul", "sum")),
         Control(
             name="lam_from", words="The label's weight: measured on the merged mask, or 1 - sum of the ratios.",
             choices=("merged", "orig"),
         ),
         Control(
-            name="second_view", words="The partner as a view of its own, or as the view mixed in its own row.",
+            name="second_view", words="The partner as another view, or as the view that its own row mixes.",
             choices=("independent", "shared"),
         ),
     ),
     "Options of cutmix": (
         Control(name="cutmix.inside", words="Keep the box inside the image."),
-        Control(name="cutmix.minmax", words="Draw each side from this range instead, as timm's cutmix_minmax."),
+        Control(name="cutmix.minmax", words="Draw each side from this range instead, like timm's cutmix_minmax."),
         Control(name="cutmix.minmax.low", words="The shortest side, as a share.", low=0, high=1, step=0.05),
         Control(name="cutmix.minmax.high", words="The longest.", low=0, high=1, step=0.05),
     ),
@@ -86,7 +89,8 @@ GROUPS = {
     ),
     "Options of gmix and agmix": (
         Control(
-            name="gauss_scale", words="As wide as the paper says, or as covers the ratio.", choices=("paper", "area")
+            name="gauss_scale", words="As wide as in the paper, or wide enough to cover the ratio.",
+            choices=("paper", "area"),
         ),
         Control(name="agmix.q_max", words="How far the spot is stretched; 0 is round.", low=0, high=0.99, step=0.01),
     ),

@@ -33,7 +33,7 @@ CSS = """
 
 def problem_html(words: str) -> str:
     """Return an error message to show above the previous images."""
-    return f'<div class="miamix-problem" role="alert">{escape(words)}. What is below is from before.</div>'
+    return f'<div class="miamix-problem" role="alert">{escape(words)}. The pictures below are from before.</div>'
 
 
 def gallery_html(rows: list[Row]) -> str:

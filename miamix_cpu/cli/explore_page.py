@@ -84,12 +84,12 @@ def build_page() -> Any:
             )  # fmt: skip
             with gr.Group():
                 seed = gr.Number(
-                    _SEED, label="seed", info="Another one draws everything anew.", precision=0, elem_id="seed"
+                    _SEED, label="seed", info="Another seed draws everything again.", precision=0, elem_id="seed"
                 )
                 another = gr.Button("Next seed", size="sm", elem_id="another")
             with gr.Accordion("Pictures", open=False):
                 rows = _slider(1, 12, 4, 1, label="rows", info="How many samples are shown.", elem_id="rows")
-                size = _slider(8, 320, 128, 8, label="size", info="Pixels a side of a view.", elem_id="size")
+                size = _slider(8, 320, 128, 8, label="size", info="The side of a view, in pixels.", elem_id="size")
                 files = gr.File(label="Your own, instead of these", file_count="multiple", height=170, elem_id="files")
             fields: dict[str, Any] = {}
             for group, controls in GROUPS.items():

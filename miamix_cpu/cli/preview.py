@@ -64,7 +64,7 @@ def read_folder(folder: Path, most: int) -> list[tuple[str, np.ndarray]]:
     except OSError as error:
         raise UserError(f"{folder} can't be read: {error.strerror}") from error
     if not paths:
-        raise UserError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
+        raise UserError(f"{folder} contains no pictures ({', '.join(SUFFIXES)})")
     return [(path.name, read_picture(path, str(path))) for path in paths[:most]]
 
 

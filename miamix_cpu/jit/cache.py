@@ -49,7 +49,7 @@ def compile_cached(function: Callable[..., Any], options: dict[str, Any]) -> Any
             return numba.njit(**options)(function)
 
     return attempt(
-        "Numba's cache is used without its repairs, so an edited kernel may go on running as it was",
+        "Numba's cache is used without this package's fixes, so an edited kernel may still run its old code",
         lambda: or_uncached(ours),
         lambda: or_uncached(lambda: numba.njit(**options, cache=True)(function)),
     )
@@ -164,7 +164,7 @@ def _temporary_folder() -> str:
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if hasattr(os, "getuid") and (status.st_uid != user or status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode)):
-        raise PermissionError(f"{folder} is not a folder of this user's alone")
+        raise PermissionError(f"{folder} must be a folder that belongs to this user and that no one else can write to")
     return str(folder)
 
 
@@ -228,8 +228,8 @@ def _warn_uncached(error: Exception) -> None:
         _warned = True
         warnings.warn(
             f"miamix_cpu: Numba's cache could not be used ({type(error).__name__}: {error}). Kernels are compiled "
-            "anew in each process that is not forked from this one, which takes ten seconds or more: set the "
-            "environment variable NUMBA_CACHE_DIR to a folder that can be written",
+            "again in each process that is not forked from this one, which takes ten seconds or more: set the "
+            "environment variable NUMBA_CACHE_DIR to a writable folder",
             RuntimeWarning,
             stacklevel=2,
         )

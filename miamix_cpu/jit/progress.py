@@ -49,8 +49,8 @@ class Progress:
                 return
             self._told = True
         print(
-            "miamix_cpu: compiling its kernels, once on this machine; it takes 10 to 30 seconds. "
-            f"The code is kept in {folder}",
+            "miamix_cpu: compiling its kernels, once per machine; this takes 10 to 30 seconds. "
+            f"The compiled code is cached in {folder}",
             file=sys.stderr,
             flush=True,
         )

@@ -68,5 +68,6 @@ def check_sums(labels: np.ndarray) -> None:
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(
-            f"label_smoothing needs labels that sum to 1, got {sums[i]:g} for sample {i}; multi-label can't be smoothed"
+            f"label_smoothing needs labels that sum to 1, got {sums[i]:g} for sample {i}; multi-label targets can't "
+            "be smoothed"
         )

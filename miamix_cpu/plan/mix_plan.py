@@ -175,7 +175,7 @@ class MixPlan:
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise ValueError(f"{path} is not a saved plan, an .npz file that MixPlan.save wrote") from error
+            raise ValueError(f"{path} is not a saved plan: it must be an .npz file that MixPlan.save wrote") from error
         return cls._from_parts(parts, str(path))
 
     @classmethod
@@ -270,11 +270,11 @@ class MixPlan:
             ),
             (
                 bool(np.all((rows == self.height) & (columns == self.width) | ~(fmix & field))),
-                "a field of fmix must have the image's size",
+                "a field of fmix must have the size of the image",
             ),
             (
                 bool(np.all((rows == columns) & ((rows == 0) | (rows == layers["cells"]) & field) | ~grid)),
-                "gridmix must have a block of its cells or none",
+                "gridmix must have a block with all its cells, or no block",
             ),
             (self._cells_are_chosen(layers[grid & (rows > 0)]), "gridmix's cells must be 0 or 1"),
         )

@@ -73,8 +73,10 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
         if image.mode not in modes and purpose != HASHED:
             remedy = 'call .convert("RGB") in the dataset'
             if image.mode.startswith("I"):  # convert("RGB") would clip to 255
-                remedy = "give np.asarray(image).astype(np.float32) / 65535"
-            raise TypeError(f"{what} is a PIL image of mode {image.mode!r}, allowed are {', '.join(modes)}: {remedy}")
+                remedy = "use np.asarray(image).astype(np.float32) / 65535"
+            raise TypeError(
+                f"{what} is a PIL image of mode {image.mode!r}, allowed modes are {', '.join(modes)}: {remedy}"
+            )
         try:
             array = np.asarray(image)
         except Exception as error:  # PIL reads the file only when the pixels are needed
@@ -85,7 +87,7 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
     if purpose == MIXED:
         array = mixable(array, what)
     elif array.dtype.kind not in "biuf":
-        raise TypeError(f"{what} must be of numbers, got {array.dtype}")
+        raise TypeError(f"{what} must contain numbers, got {array.dtype}")
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(f"{what} must have 2 or 3 axes, (H, W, C), (C, H, W) or (H, W), none empty, got {array.shape}")
     return array
@@ -93,8 +95,8 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
 
 #: How to convert images that are neither uint8 nor floats.
 _REMEDIES = {
-    "bool": "give image.astype(np.uint8) * 255",
-    "uint16": "give image.astype(np.float32) / 65535",
+    "bool": "use image.astype(np.uint8) * 255",
+    "uint16": "use image.astype(np.float32) / 65535",
 }
 
 
@@ -112,9 +114,7 @@ def mixable(array: np.ndarray, what: str) -> np.ndarray:
         return array.astype(np.float32)
     remedy = _REMEDIES.get(array.dtype.newbyteorder("=").name, "")
     if not remedy and array.dtype.kind in "iu":
-        remedy = (
-            "give image.astype(np.uint8) if its values are 0 to 255, else floats, image.astype(np.float32) / largest"
-        )
+        remedy = "use image.astype(np.uint8) if its values are 0 to 255, otherwise image.astype(np.float32) / largest"
     raise TypeError(f"{what} must be uint8 or float32, got {array.dtype}" + (f": {remedy}" if remedy else ""))
 
 
@@ -126,8 +126,8 @@ def warn_of_range(images: Sequence[np.ndarray] | np.ndarray, once: Once) -> None
     if low >= 0 and _NO_BYTES < high <= 255:
         once.warn(
             "float images",
-            f"float images hold values from {low:g} to {high:g}. Floats are taken as they are, never divided by 255: "
-            "divide them, or give uint8 images. If the network expects such values, ignore this",
+            f"float images have values from {low:g} to {high:g}. Floats are used unchanged and never divided by "
+            "255: divide them by 255, or pass uint8 images. If the network expects such values, ignore this warning",
         )
 
 
@@ -154,8 +154,8 @@ def is_planar(image: Any, shape: Sequence[int], layout: str, what: str) -> bool:
             "an array", "(H, W, C)", "(C, H, W)")  # fmt: skip
         as_read, right = ("channels_first", "channels_last") if planar else ("channels_last", "channels_first")
         raise ValueError(
-            f"{what} is {kind} of shape {tuple(shape)}; read as {seen} it has {channels} channels. Say "
-            f"layout={right!r} if it is {other_way}, or layout={as_read!r} if it really has so many channels"
+            f"{what} is {kind} of shape {tuple(shape)}; read as {seen}, it has {channels} channels. Set "
+            f"layout={right!r} if it is {other_way}, or layout={as_read!r} if it really has that many channels"
         )
     return planar
 
@@ -219,8 +219,8 @@ def _remedy(images: list[Any], i: int) -> str:
     """The remedy in the error message if images differ in shape."""
     modes = [image.mode for image in (images[0], images[i]) if is_pil(image)]
     if len(set(modes)) == 2:
-        return f': PIL modes {modes[1]!r} and {modes[0]!r}, call .convert("RGB") in the dataset'
-    return ": images of a batch must be alike, so resize or crop them to one size, in the dataset or by transform="
+        return f': the PIL modes are {modes[1]!r} and {modes[0]!r}, so call .convert("RGB") in the dataset'
+    return ": all images of a batch must have the same shape, so resize or crop them in the dataset or with transform="
 
 
 def _all_equal(values: Iterable[Any]) -> bool:

@@ -36,8 +36,8 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     if array.ndim == 1 and array.dtype.kind in "iu":
         if num_classes == 1:
             raise ValueError(
-                "labels are classes, but with num_classes=1 there is nothing to classify, every target would be 1: "
-                "give num_classes=2, or for a single output labels that are vectors of one float, [0.0] or [1.0]"
+                "labels are classes, but with num_classes=1 every target would be 1: set num_classes=2, or, for a "
+                "network with a single output, pass labels that are vectors of one float, [0.0] or [1.0]"
             )
         classes = array if is_ours else np.array(array, dtype=np.int64)  # a new array, in the dtype that kernels expect
         if int(classes.view(np.uint64).max()) >= num_classes:  # as uint64, negative labels are the largest
@@ -51,7 +51,7 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
     if array.ndim != 2 or array.shape[1] != num_classes:
         raise ValueError(
             f"label of sample 0 must be an integer class, or have num_classes={num_classes} values, got shape "
-            f"{array.shape[1:]} of {array.dtype}; give int(label) if one number is a class"
+            f"{array.shape[1:]} of {array.dtype}: if it is a class, pass int(label)"
         )
     vectors = array.astype(np.float32, copy=False)
     outside = ~((vectors >= -_ROUNDING) & (vectors <= 1 + _ROUNDING)).all(axis=1)
@@ -63,8 +63,8 @@ def read_labels(labels: Sequence[Any] | np.ndarray, num_classes: int) -> np.ndar
 
 def _not_a_class(i: int, label: Any) -> str:
     return (
-        f"label of sample {i} must be an integer class or a vector of numbers, got the float {float(label):g}: give "
-        "int(label) if it is a class; single numbers as targets (regression) are not mixed"
+        f"label of sample {i} must be an integer class or a vector of numbers, got the float {float(label):g}: if it "
+        "is a class, pass int(label). Single numbers as targets (regression) can't be mixed"
     )
 
 
@@ -117,7 +117,7 @@ def _stack_one_by_one(labels: Sequence[Any]) -> np.ndarray:
                 f"{short(label)}"
             )
         if array.shape != (arrays[0].shape if arrays else array.shape):
-            raise ValueError(f"label of sample {i} has shape {array.shape}, that of sample 0 {arrays[0].shape}")
+            raise ValueError(f"label of sample {i} has shape {array.shape}, label of sample 0 has {arrays[0].shape}")
         if array.ndim == 0 and array.dtype.kind == "f":
             if np.isnan(array):
                 raise ValueError(f"label of sample {i} is NaN")

@@ -43,11 +43,11 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
         The message names the first sample that is invalid or differs from sample 0.
     """
     if not isinstance(samples, (list, tuple)):
-        raise TypeError(f"samples must be a list, one sample each, got {short(samples)}{_whole_batch(samples)}")
+        raise TypeError(f"samples must be a list of samples, got {short(samples)}{_whole_batch(samples)}")
     if not samples:
         raise ValueError("samples must hold at least one sample, got an empty batch")
     if _is_batch(samples[0]) or _are_columns(samples):
-        raise TypeError(f"samples must be a list, one sample each, got {short(samples)}{_whole_batch(samples)}")
+        raise TypeError(f"samples must be a list of samples, got {short(samples)}{_whole_batch(samples)}")
     epoch, indices = None, None
     if isinstance(samples[0], IndexedSample):
         for i, sample in enumerate(samples):
@@ -55,7 +55,7 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
                 raise TypeError(f"sample {i} must come from an Indexed dataset like sample 0, got {_kind(sample)}")
         epochs = {sample.epoch for sample in samples}
         if len(epochs) > 1:
-            raise ValueError(f"samples of a batch must be of one epoch, got {sorted(epochs)}")
+            raise ValueError(f"samples of a batch must be from one epoch, got {sorted(epochs)}")
         epoch = epochs.pop()
         indices = [(s.index, s.draw) if s.draw else s.index for s in samples]
         samples = [sample.sample for sample in samples]
@@ -178,7 +178,7 @@ def _whole_batch(samples: Any) -> str:
         or _are_columns(parts)
     ):
         return (
-            ". This is a batch already (DataLoader(batch_size=None), datasets' .batch()): let the loader make batches "
-            "of single samples, or give columns, {'image': ..., 'label': ...}, to MiAMixBatch"
+            ". This is already a batch (DataLoader(batch_size=None), datasets' .batch()): let the loader make batches "
+            "from single samples, or pass columns, {'image': ..., 'label': ...}, to MiAMixBatch"
         )
     return ""

@@ -86,7 +86,7 @@ def _generators_in(values: Iterable[Any], found: Found | None, seen: set[int]) -
         except Exception:  # an object that cannot be inspected, such as a dead weak reference
             continue
     if waiting and found is not None:
-        found.unreachable.append(("the transform", f"more than {_MOST} objects, perhaps a generator among them"))
+        found.unreachable.append(("the transform", f"more than {_MOST} objects and perhaps a generator among them"))
     return generators
 
 
@@ -145,7 +145,7 @@ def _of_object(value: Any, found: Found | None) -> Iterable[Any]:
     if found is not None:
         for name, part in attributes:
             if _looks_random(name, part):
-                found.unreachable.append((kind.__qualname__, f"{name}, of type {type(part).__qualname__}"))
+                found.unreachable.append((kind.__qualname__, f"{name} of type {type(part).__qualname__}"))
         if _takes_seed(kind) and not _generators_in(parts, None, set()):
             found.seeders.append(value)
     return parts

@@ -84,8 +84,8 @@ class Transform:
         self.takes_arrays = is_albumentations(transform)
         if self.takes_arrays and not hasattr(transform, "set_random_state"):
             raise ImportError(
-                f"transform is of an Albumentations that is too old, {_version_of_albumentations()}: its views can't "
-                "be seeded; version 2.0 or newer is needed, pip install 'albumentations>=2.0.8'"
+                f"transform is from Albumentations {_version_of_albumentations()}, which is too old: its views can't "
+                "be seeded. Version 2.0 or newer is needed: pip install 'albumentations>=2.0.8'"
             )
         if self.takes_arrays and getattr(transform, "seed", None) is not None:
             warnings.warn(
@@ -175,7 +175,7 @@ class Transform:
         for kind, what in before.unreachable:
             self._once.warn(
                 f"unreachable {kind}",
-                f"{kind} holds {what}, which can't be seeded, so its views are not determined by the seed: draw from a "
+                f"{kind} contains {what}, which can't be seeded, so the seed does not determine its views. Draw from a "
                 "numpy.random.Generator that is an attribute, or from numpy.random, random or torch",
             )
         known = set(map(id, before.generators))
@@ -184,8 +184,8 @@ class Transform:
             name = getattr(self.transform, "__qualname__", type(self.transform).__qualname__)
             self._once.warn(
                 "late generator",
-                f"{name} made a {type(late[0]).__name__} when it was first called, so the first views of each process "
-                "are not determined by the seed: make it in __init__",
+                f"{name} created a {type(late[0]).__name__} when it was first called, so the seed does not determine "
+                "the first views of each process. Create it in __init__",
             )
 
     def _look_at(self, view: Any, given: Any, image: Any) -> None:
@@ -198,9 +198,9 @@ class Transform:
             self._passed_through = None
             self._once.warn(
                 "passed through",
-                f"the transform returned the arrays that it was given, unchanged, for the first {_MANY} views: "
-                "torchvision's v2 transforms pass arrays through, so begin with v2.ToImage() or let the dataset give "
-                "PIL images or tensors",
+                f"the transform returned its input arrays unchanged for the first {_MANY} views. torchvision's v2 "
+                "transforms do not change arrays: begin with v2.ToImage(), or let the dataset return PIL images or "
+                "tensors",
             )
 
     def _copy(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
@@ -216,7 +216,7 @@ class Transform:
         except Exception as error:
             error.add_note(f"raised by the transform, for {names(i)}")
             if not self.keyword:
-                error.add_note("it is given the image alone; one that takes a whole sample belongs in the dataset")
+                error.add_note("it gets only the image; if it needs the whole sample, move it into the dataset")
             raise
         if isinstance(view, dict):
             view = view.get("image")

@@ -69,8 +69,8 @@ class TwoViews:
         if inner is not None:
             self._once.warn(
                 "a dataset's own transform",
-                f"{type(inner).__name__} still has a transform of its own, which runs before TwoViews: what is random "
-                "in it is drawn once for both views, and not from the seed. Take it out of the dataset and give it "
+                f"{type(inner).__name__} still has a transform of its own, which runs before TwoViews. Its random "
+                "numbers are drawn once for both views, and not from the seed. Remove it from the dataset and pass it "
                 "to TwoViews",
             )
 
@@ -111,9 +111,9 @@ class TwoViews:
         if 0 <= 2 * length < given[0]:
             self._once.warn(
                 "views repeat",
-                f"TwoViews has given {given[0]} items of {length} in epoch {epoch}, and an item has the same views "
-                "whenever it is asked for in an epoch. If a new epoch has begun, call set_epoch(epoch) before "
-                "iter(loader); if the sampler draws items repeatedly, use TwoViews(Indexed(dataset), ...) with an "
+                f"TwoViews has returned {given[0]} items in epoch {epoch} from a dataset of {length}, and the views of "
+                "an item do not change within an epoch. If a new epoch has begun, call set_epoch(epoch) before "
+                "iter(loader). If the sampler draws items repeatedly, use TwoViews(Indexed(dataset), ...) with an "
                 "EpochSampler around the sampler",
             )
         return epoch
@@ -127,7 +127,7 @@ class TwoViews:
         name = f"the image of item {index}"
         image, planar = sample[self.key] if is_dict else sample[0], False
         if isinstance(image, (tuple, list)):
-            raise TypeError(f"{name} must be one image, of which TwoViews makes two views, got {short(image)}")
+            raise TypeError(f"{name} must be one image, because TwoViews makes both views, got {short(image)}")
         if self._transform.takes_arrays:
             array = as_array(image, name, TRANSFORMED)
             image, planar = array, is_planar(image, array.shape, self.layout, name)

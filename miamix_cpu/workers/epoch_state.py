@@ -18,13 +18,13 @@ _LEFT_OVER = 3  # batches a worker may still make after a loop was left early: t
 #: How the epoch of a batch is known, and the remedy if the same batch comes twice in it.
 _TOLD, _TRAVELS, _COUNTED = "told", "travels with the samples", "counted"
 _CALL_IT = "call collate.set_epoch(epoch) before each epoch's iter(loader)"
-_HASH_IT = "let what tells its samples apart be hashed, by index_key= or an EpochSampler with an Indexed dataset"
+_HASH_IT = "identify the samples with index_key=, or use an EpochSampler with an Indexed dataset"
 _REMEDIES = {
     None: f"{_CALL_IT}, or shuffle",
-    _TOLD: f"{_CALL_IT}, another one each time. Where samples are equal, in the same order, {_HASH_IT}",
-    _TRAVELS: "its EpochSampler has begun this epoch again, so call its set_epoch(epoch) before iter(loader)",
-    _COUNTED: f"its samples are equal, in the same order, so {_HASH_IT}; or torch was seeded alike before each pass "
-    f"over the loader, so that passes can't be counted, then {_CALL_IT}",
+    _TOLD: f"{_CALL_IT}, with a new epoch each time. If the samples are equal and in the same order, {_HASH_IT}",
+    _TRAVELS: "the EpochSampler has started this epoch again, so call its set_epoch(epoch) before iter(loader)",
+    _COUNTED: f"if the samples are equal and in the same order, {_HASH_IT}. If torch was seeded with the same number "
+    f"before each pass over the loader, passes can't be counted: {_CALL_IT}",
 }
 
 
@@ -119,7 +119,7 @@ class EpochState:
                 self._once.warn(
                     "the epoch changed",
                     f"the epoch changed from {self._began_in} to {epoch} in the middle of a loop over the loader: "
-                    "workers prefetch at once, so call collate.set_epoch(epoch) before iter(loader)",
+                    "workers prefetch immediately, so call collate.set_epoch(epoch) before iter(loader)",
                 )
         return epoch
 

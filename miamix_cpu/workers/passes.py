@@ -227,8 +227,8 @@ def _fetchers_are_known() -> bool:
         return all(callable(kind.fetch) for kind in (fetchers._MapDatasetFetcher, fetchers._IterableDatasetFetcher))
 
     return attempt(
-        "torch's DataLoader works otherwise than expected, so passes over it are not counted: call set_epoch(epoch) "
-        "before each",
+        "torch's DataLoader does not work as expected, so passes over it are not counted: call set_epoch(epoch) before "
+        "each pass",
         known,
         lambda: False,
     )

@@ -40,7 +40,7 @@ def _hands_over() -> Any:
 
 #: Wraps a file descriptor so that multiprocessing sends it to the parent.
 _hand_over: Any = attempt(
-    "multiprocessing has no way to hand over a file, so large batches leave a worker by a copy",
+    "multiprocessing cannot send a file descriptor, so workers copy large batches to send them",
     _hands_over,
     lambda: None,
 )
@@ -261,5 +261,5 @@ def _open(address: Address) -> int:
     status = os.fstat(file)
     if (status.st_dev, status.st_ino) != known_by:
         os.close(file)
-        raise FileNotFoundError(f"process {process} has another file at {descriptor} than the one that it lent")
+        raise FileNotFoundError(f"process {process} did not lend the file at {descriptor}: it is another file")
     return file

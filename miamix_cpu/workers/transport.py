@@ -43,7 +43,7 @@ def _ways_of_torch() -> _Ways:
 
 
 _ways: Any = attempt(
-    "torch sends tensors otherwise than expected, so batches leave a worker in torch's own way, which takes longer",
+    "torch does not send tensors as expected, so workers send batches in torch's own way, which takes longer",
     _ways_of_torch,
     lambda: None,
 )
@@ -67,7 +67,7 @@ def _shares() -> Callable[[int], torch.Tensor]:
 
 
 _new_shared = attempt(
-    "torch's shared memory cannot be made directly, so it is made by a copy", _shares, lambda: _shared_by_copy
+    "torch's shared memory cannot be allocated directly, so it is made by a copy", _shares, lambda: _shared_by_copy
 )
 
 _Layout = tuple[torch.dtype, int, tuple[int, ...], tuple[int, ...], bool]
@@ -163,7 +163,7 @@ def register_node(kind: type, context_of: str) -> None:
             lambda parts, unseen: kind(**dict(zip(names, parts, strict=True)), **{context_of: unseen.value}),
         )
 
-    attempt(f"torch's pytrees take a {kind.__name__} for one leaf", register, lambda: None)
+    attempt(f"torch's pytrees treat a {kind.__name__} as a single leaf", register, lambda: None)
 
 
 _registered_in = 0  # the process ID
@@ -215,13 +215,13 @@ def _explained(error: Exception, size: int) -> Exception | None:
     if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
         return RuntimeError(
             f"Too many open files: a worker could not open {what}. Each batch that is kept holds one file open: keep "
-            "fewer, raise the limit with `ulimit -n` in the shell, or call "
+            "fewer batches, raise the limit with `ulimit -n` in the shell, or call "
             "torch.multiprocessing.set_sharing_strategy('file_system') at the beginning of the program"
         )
     if number == errno.ENOMEM or "allocate memory" in str(error):
         return MemoryError(
-            f"a worker could not get {what}: its memory is limited (RLIMIT_AS, a container's limit) or used up; use "
-            "smaller batches, fewer workers or a smaller prefetch_factor"
+            f"a worker could not allocate {what}: its memory is limited (RLIMIT_AS, a container's limit) or used up. "
+            "Use smaller batches, fewer workers or a smaller prefetch_factor"
         )
     return None
 

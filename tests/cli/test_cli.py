@@ -122,7 +122,7 @@ def test_bad_folders_are_one_line_and_exit_2(tmp_path, capsys):
 
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no pictures" in words(empty)
+    assert "contains no pictures" in words(empty)
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     picture(damaged / "a.png")

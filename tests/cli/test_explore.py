@@ -90,7 +90,7 @@ def test_presets_are_recognised():
 @pytest.mark.parametrize(("changes", "words"), [
     ({"k_min": 3}, "k_min must be at most k_max=2, got 3"),
     ({f"weights.{method}": 0 for method in METHODS}, "weights must not all be 0"),
-    ({"cutmix.minmax": True, "cutmix.minmax.low": 0.9}, "cutmix.minmax must be 0 <= low <= high <= 1"),
+    ({"cutmix.minmax": True, "cutmix.minmax.low": 0.9}, r"cutmix.minmax must be \(low, high\) with 0 <= low <= high <= 1"),
     ({"gridmix.cells.low": 9}, "gridmix.cells must be"),
 ])  # fmt: skip
 def test_wrong_combinations_are_the_librarys_own_errors(changes, words):
@@ -206,7 +206,7 @@ def test_an_upload_is_read_once(tmp_path):
     path.unlink()
     ((_, after),) = explore.read_uploads([str(path)])
     assert after is before
-    with pytest.raises(UserError, match=r"other\.png is not there any more: upload it again"):
+    with pytest.raises(UserError, match=r"other\.png no longer exists: upload it again"):
         explore.read_uploads([str(tmp_path / "other.png")])
 
 

@@ -142,7 +142,7 @@ def test_what_is_wrong_is_told_and_the_picture_kept(page):
     page.redrawn(lambda: page.tab.locator("#cutmix-minmax input[type=checkbox]").click())
     first = page.mixed()
     page.type("cutmix-minmax-low", 0.9)
-    wrong("cutmix.minmax must be 0 <= low <= high <= 1, got (0.9, 0.8)")
+    wrong("cutmix.minmax must be (low, high) with 0 <= low <= high <= 1, got (0.9, 0.8)")
     page.type("cutmix-minmax-low", 0.2)
     page.tab.wait_for_selector("#message .miamix-problem", state="detached")
     for method in METHODS:

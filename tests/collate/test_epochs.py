@@ -31,7 +31,7 @@ def test_the_epoch_that_travels_with_the_samples_is_used():
 
 def test_samples_of_two_epochs_are_refused():
     dataset = Indexed(Numbers(4))
-    with pytest.raises(ValueError, match=r"samples of a batch must be of one epoch, got \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"samples of a batch must be from one epoch, got \[0, 1\]"):
         MiAMixCollator(10, NO_SELF, seed=0)([dataset[EpochIndex(0, 1)], dataset[EpochIndex(1, 2)]])
 
 

@@ -45,28 +45,28 @@ GREY = np.zeros((4, 4, 3), np.uint8)
 
 @pytest.mark.parametrize(("samples", "options", "error", "words"), [
     ([], {}, ValueError, "samples must hold at least one sample, got an empty batch"),
-    (GREY, {}, TypeError, "samples must be a list, one sample each, got ndarray"),
+    (GREY, {}, TypeError, "samples must be a list of samples, got ndarray"),
     ([(GREY, 0), GREY], {}, TypeError, r"sample 1 must be \(image, label, ...\) or a dict, got ndarray"),
     ([(GREY,)], {}, TypeError, "sample 0 must be .* got a tuple of 1"),
     ([(GREY, 0), (GREY, 0, 1)], {}, ValueError, "sample 1 has 3 entries, sample 0 has 2"),
     ([{"image": GREY, "label": 0}, (GREY, 0)], {}, TypeError, "sample 1 must be a dict like sample 0, got a tuple of 2"),
     ([{"image": GREY, "labels": 0}], {}, ValueError, "sample 0 has no 'label', it has 'image', 'labels'; see `keys`"),
     ([{"image": GREY, "label": 0}, {"image": GREY, "label": 0, "id": 1}], {}, ValueError, "sample 1 has the keys"),
-    ([{"image": GREY, "label": 0, "masks": 1}], {"return_masks": True}, ValueError, "samples hold the key 'masks'"),
+    ([{"image": GREY, "label": 0, "masks": 1}], {"return_masks": True}, ValueError, "samples have the key 'masks'"),
     ([(GREY, 0), (GREY[:3], 0)], {}, ValueError, r"image of sample 1 has shape \(3, 4, 3\), image of sample 0 has \(4, 4, 3\)"),
     ([(GREY.astype(np.int32), 0)], {}, TypeError, "image of sample 0 must be uint8 or float32, got int32"),
     ([(GREY, 0), ("x.png", 0)], {}, TypeError, "image of sample 1 must be an array, a PIL image or a tensor, got 'x.png'"),
-    ([(np.zeros((3, 32, 32), np.uint8), 0)], {}, ValueError, "Say layout='channels_first'"),
+    ([(np.zeros((3, 32, 32), np.uint8), 0)], {}, ValueError, "Set layout='channels_first'"),
     ([(GREY, 0), (GREY, 10)], {}, ValueError, r"label of sample 1 must be in \[0, 9\], got 10"),
     ([(GREY, float("nan"))], {}, ValueError, "label of sample 0 is NaN"),
     ([(GREY, [0.5, 0.5])], {}, ValueError, r"label of sample 0 must be an integer class, or have num_classes=10 values, got shape \(2,\)"),
-    ([(GREY, np.ones(10))], {"label_smoothing": 0.1}, ValueError, "multi-label can't be smoothed"),
+    ([(GREY, np.ones(10))], {"label_smoothing": 0.1}, ValueError, "multi-label targets can't be smoothed"),
     ([(GREY.astype(np.float32), 0)], {"dtype": "uint8"}, ValueError, "floats are never rescaled"),
     ([(GREY.astype(np.float32), 0)], {"mean": (0.5,) * 3, "std": (1,) * 3}, ValueError, "remove mean and std here"),
     ([(GREY, 0)], {"mean": (0.5,), "std": (1,)}, ValueError, "one value for each of 3 channels, got 1"),
     ([((GREY, GREY), 0), (GREY, 0)], {}, ValueError, r"image of sample 1 must be a pair \(first view, second view\), got ndarray"),
     ([((GREY, GREY, GREY), 0)], {}, ValueError, "image of sample 0 must be a pair .* got a tuple of 3"),
-    ([((GREY, GREY), 0)], {"transform": crop(2)}, ValueError, "samples hold pairs of views already"),
+    ([((GREY, GREY), 0)], {"transform": crop(2)}, ValueError, "samples are already pairs of views"),
     ([((GREY, GREY[:3]), 0)], {}, ValueError, r"second view of sample 0 is uint8 \(3, 4, 3\), first view of sample 0 is uint8 \(4, 4, 3\)"),
     ([(GREY, 0)], {"transform": returns_nothing}, TypeError, "the transform returned nothing for the first view of sample 0"),
     ([(GREY, 0), (GREY, 0)], {"transform": Grows()}, ValueError, r"the transform's first view of sample 1 has shape \(4, 6, 3\), the transform's first view of sample 0 has \(4, 5, 3\)"),
@@ -138,5 +138,7 @@ def test_second_views_of_another_layout_are_refused():
         return image if len(calls) <= 4 else torch.from_numpy(image)
 
     collate = MiAMixCollator(2, transform=transform, seed=0)
-    with pytest.raises(ValueError, match=r"second view of sample 0 is .*both must be alike"):
+    with pytest.raises(
+        ValueError, match=r"second view of sample 0 is .*both must have the same shape, dtype and layout"
+    ):
         collate([(np.zeros((3, 3, 3), np.uint8), 0)] * 4)

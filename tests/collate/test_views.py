@@ -94,7 +94,8 @@ def test_the_transform_never_changes_the_mix():
 def test_warning_without_a_second_view():
     collate = MiAMixCollator(10, MiAMixConfig(), seed=0)
     with pytest.warns(
-        UserWarning, match=r"p_self=0.1, but there is no second view .* about 10% of the images come out unmixed"
+        UserWarning,
+        match=r"p_self=0.1, but the samples have no second view .* about 10% of the images come out unmixed",
     ):
         collate(samples_of(4))
     with warnings.catch_warnings():

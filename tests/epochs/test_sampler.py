@@ -30,7 +30,9 @@ def test_the_epoch_travels_with_the_index():
     dataset = Indexed(["a", "b", "c", "d", "e"])
     assert len(dataset) == 5
     assert dataset[EpochIndex(9, 4, 1)] == IndexedSample(9, 4, "e", 1)
-    with pytest.raises(TypeError, match=r"Indexed must be asked by an EpochSampler, .* got 4: .*overfit_batches"):
+    with pytest.raises(
+        TypeError, match=r"an Indexed dataset needs the indices of an EpochSampler, .* got 4: .*overfit_batches"
+    ):
         dataset[4]
 
 
@@ -100,7 +102,7 @@ def test_draws_are_part_of_a_batchs_key():
 ], ids=["dataset", "list", "subset", "concat", "split"])  # fmt: skip
 def test_datasets_that_take_its_keys_for_numbers_are_told(dataset):
     loader = DataLoader(dataset, 2, sampler=EpochSampler(range(2)), collate_fn=list)
-    with pytest.raises(TypeError, match=r"only an Indexed dataset understands: put it on the outside.*Indexed\(Subset"):
+    with pytest.raises(TypeError, match=r"only an Indexed dataset accepts it. Wrap the dataset.*Indexed\(Subset"):
         next(iter(loader))
 
 
@@ -115,7 +117,7 @@ def test_arrays_do_not_take_a_key_for_indices_of_several_axes(dataset):
     lambda key: {1: 2}[key], int, hash, lambda key: key < 3,
 ], ids=["minus", "half", "twice", "format", "get", "dict", "int", "hash", "compared"])  # fmt: skip
 def test_whatever_a_dataset_does_with_a_key_is_told(use):
-    with pytest.raises(TypeError, match="only an Indexed dataset understands"):
+    with pytest.raises(TypeError, match="only an Indexed dataset accepts it"):
         use(EpochIndex(0, 1))
     assert f"{EpochIndex(0, 1)}" == "EpochIndex(epoch=0, index=1, draw=0)"
 

@@ -26,7 +26,7 @@ def test_bad_schedules_are_named(changes, error, words):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"off": 0}, r"off=0\) never mixes.*0 means never in timm, off=args.mixup_off_epoch or None"),
+    ({"off": 0}, r"off=0\) never mixes.*In timm, 0 means never: use off=args.mixup_off_epoch or None"),
     ({"start": 5, "off": 3}, r"start=5, off=3\) never mixes"),
     ({"start": 3, "off": 3}, r"start=3, off=3\) never mixes"),
 ])  # fmt: skip

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import warnings
@@ -40,8 +41,15 @@ def test_a_temporary_folder_that_others_can_write_is_not_used(mode, tmp_path, mo
         folder.symlink_to(folder.rename(tmp_path / "elsewhere"))
     else:
         folder.chmod(mode)
-    with pytest.raises(PermissionError, match="not a folder of this user's alone"):
+    with pytest.raises(
+        PermissionError, match="must be a folder that belongs to this user and that no one else can write to"
+    ):
         cache._temporary_folder()
+    if mode == "a link":  # where others could not write it, as elsewhere than on Linux
+        closed = os.stat_result((stat.S_IFLNK | 0o700, *folder.lstat()[1:]))
+        with monkeypatch.context() as patch, pytest.raises(PermissionError):
+            patch.setattr(Path, "lstat", lambda path: closed)
+            cache._temporary_folder()
     monkeypatch.setattr(os, "getuid", lambda: -1)
     (tmp_path / "miamix_cpu--1").mkdir(mode=0o700)  # of somebody else
     with pytest.raises(PermissionError):

@@ -11,7 +11,7 @@ import miamix_cpu
 from miamix_cpu.jit import progress as module
 from miamix_cpu.jit.progress import Progress
 
-LINE = "miamix_cpu: compiling its kernels, once on this machine; it takes 10 to 30 seconds. The code is kept in {}\n"
+LINE = "miamix_cpu: compiling its kernels, once per machine; this takes 10 to 30 seconds. The compiled code is cached in {}\n"
 
 #: Two small entries, by the process itself and by one that it starts.
 SCRIPT = """

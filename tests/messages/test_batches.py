@@ -23,7 +23,7 @@ from tests.messages.common import IMAGE, PLAIN, told
 def test_a_whole_batch_belongs_elsewhere(samples):
     kind, words = told(MiAMixCollator(10, PLAIN, seed=0), samples)
     assert kind is TypeError
-    assert words.startswith("samples must be a list, one sample each, got ")
+    assert words.startswith("samples must be a list of samples, got ")
     assert "to MiAMixBatch" in words
 
 
@@ -35,7 +35,7 @@ def test_a_loader_without_a_batch_size_is_told():
 
 
 def test_columns_by_position_for_a_function_of_columns():
-    with pytest.raises(TypeError, match=r"give columns, {'image': ..., 'label': ...}, to MiAMixBatch"):
+    with pytest.raises(TypeError, match=r"pass columns, {'image': ..., 'label': ...}, to MiAMixBatch"):
         MiAMixBatch(10, PLAIN)((np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)))
 
 
@@ -88,7 +88,10 @@ def test_a_batch_of_one_that_comes_out_unmixed_is_warned_of_once():
 def test_self_pairs_without_a_second_view_are_warned_of_once():
     images = np.zeros((64, 8, 8, 3), np.uint8)
     mix, rng = MiAMix(10), np.random.default_rng(0)
-    with pytest.warns(UserWarning, match=r"\d of 64 samples are mixed with themselves and come out unmixed.*second="):
+    with pytest.warns(
+        UserWarning,
+        match=r"\d of 64 samples are paired with themselves but have no second view, so they come out unmixed.*second=",
+    ):
         mix(images, [0] * 64, rng=rng)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -24,9 +24,11 @@ def test_a_field_of_the_configuration_is_named(make):
 
 
 def test_weights_that_kept_their_defaults():
-    with pytest.raises(ValueError, match=r"methods changed and weights kept their defaults; give weights=\(1, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"because methods were set but not weights: set, for example, weights=\(1, 1\)"
+    ):
         MiAMixConfig(methods=("mixup", "cutmix"))
-    with pytest.raises(ValueError, match=r"got 1; give weights=\(1, 1\)"):
+    with pytest.raises(ValueError, match=r"got 1: set, for example, weights=\(1, 1\)"):
         MiAMixConfig(methods=("mixup", "cutmix"), weights=(3,))
 
 

@@ -39,7 +39,7 @@ def test_float_labels(label):
     kind, words = told(read_labels, [0, label], 9)
     assert kind is TypeError
     assert "label of sample 1 must be an integer class" in words
-    assert "got the float 1: give int(label)" in words
+    assert "got the float 1: if it is a class, pass int(label)" in words
 
 
 # Images ------------------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def test_a_file_that_only_the_transform_reads():
     ([None], r"item 0 must be \(image, label, ...\) or a dict, got None"),
     ([{"img": IMAGE, "label": 1}], "item 0 has no 'image', it has 'img', 'label'; see `key`"),
     ([IMAGE], r"item 0 must be \(image, label, ...\) or a dict, got ndarray of uint8 \(8, 8, 3\)"),
-    ([((IMAGE, IMAGE), 1)], "the image of item 0 must be one image, of which TwoViews makes two"),
+    ([((IMAGE, IMAGE), 1)], "the image of item 0 must be one image, because TwoViews makes both views"),
 ])  # fmt: skip
 def test_items_that_two_views_cannot_be_made_of(items, words):
     with pytest.raises((TypeError, ValueError), match=words):
@@ -84,5 +84,5 @@ def test_items_that_two_views_cannot_be_made_of(items, words):
 
 def test_pictures_of_16_bits_are_not_told_to_be_clipped():
     _, words = told(MiAMixCollator(10, PLAIN, seed=0), [(Image.new("I;16", (8, 8)), 0)] * 2)
-    assert "give np.asarray(image).astype(np.float32) / 65535" in words
+    assert "use np.asarray(image).astype(np.float32) / 65535" in words
     assert "convert" not in words

@@ -43,7 +43,7 @@ def test_files_that_are_no_plans(tmp_path):
     path.write_bytes(pickle.dumps({"a": 1}))
     kind, words = told(MixPlan.load, path)
     assert kind is ValueError
-    assert "is not a saved plan, an .npz file that MixPlan.save wrote" in words
+    assert "is not a saved plan: it must be an .npz file that MixPlan.save wrote" in words
     assert "unsafe" not in words
     assert "pickle" not in words
 
@@ -57,6 +57,7 @@ def test_a_plan_of_another_version_names_both(tmp_path):
         parts = {name: file[name] for name in file.files}
     np.savez(path, **{**parts, "methods": np.array(["mixup"]), "version": np.array("9.9")})
     with pytest.raises(
-        ValueError, match=rf"miamix_cpu 9.9 saved it in another format, .* than {re.escape(__version__)} reads: draw it again"
+        ValueError,
+        match=rf"miamix_cpu 9.9 saved it in another format, .* than {re.escape(__version__)} reads: draw it again",
     ):
         MixPlan.load(path)

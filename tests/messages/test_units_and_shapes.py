@@ -33,7 +33,10 @@ def test_the_numbers_to_give_are_named():
 def test_one_class_has_nothing_to_classify():
     kind, words = told(MiAMixCollator(1, PLAIN, seed=0), [(IMAGE, 0), (IMAGE, 0)])
     assert kind is ValueError
-    assert "give num_classes=2, or for a single output labels that are vectors of one float, [0.0] or [1.0]" in words
+    assert (
+        "set num_classes=2, or, for a network with a single output, pass labels that are vectors of one float, [0.0] or [1.0]"
+        in words
+    )
     samples = [(IMAGE, np.float32([i % 2])) for i in range(4)]
     _, targets = MiAMixCollator(1, MiAMixConfig.plain("mixup"), seed=0)(samples)
     assert targets.shape == (4, 1)
@@ -43,12 +46,12 @@ def test_many_channels_and_few_rows_are_refused_with_the_two_ways_to_say_it():
     samples = [(np.zeros((13, 64, 64), np.uint8), 0)] * 2
     kind, words = told(MiAMixCollator(10, PLAIN, seed=0), samples)
     assert kind is ValueError
-    assert "layout='channels_first' if it is (C, H, W), or layout='channels_last' if it really has so many" in words
+    assert "layout='channels_first' if it is (C, H, W), or layout='channels_last' if it really has that many" in words
     first = MiAMixCollator(10, PLAIN, seed=0, layout="channels_first")(samples)[0]
     last = MiAMixCollator(10, PLAIN, seed=0, layout="channels_last")(samples)[0]
     assert (first.shape, last.shape) == ((2, 13, 64, 64), (2, 64, 13, 64))
     kind, words = told(MiAMix(10, PLAIN), np.zeros((2, 13, 64, 64), np.uint8), [0, 1], rng=np.random.default_rng(0))
-    assert "looks like (N, C, H, W): give images.transpose(0, 2, 3, 1)" in words
+    assert "looks like (N, C, H, W): use images.transpose(0, 2, 3, 1)" in words
 
 
 @pytest.mark.parametrize("mix", [
@@ -57,7 +60,7 @@ def test_many_channels_and_few_rows_are_refused_with_the_two_ways_to_say_it():
 ], ids=["collator", "MiAMix"])  # fmt: skip
 def test_floats_that_nobody_divided_are_warned_of_once(mix, rng):
     images = rng.integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
-    with pytest.warns(UserWarning, match=r"float images hold values from \d+ to 2\d\d.*never divided by 255: divide"):
+    with pytest.warns(UserWarning, match=r"float images have values from \d+ to 2\d\d.*never divided by 255: divide"):
         mix(images)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -72,7 +75,7 @@ def becomes_a_tensor(image):
 
 def test_a_layout_that_is_said_is_trusted_where_the_transform_changes_the_kind():
     samples = [(np.zeros((32, 32, 64), np.uint8), i) for i in range(2)]
-    with pytest.raises(ValueError, match=r"Say layout='channels_(first|last)'"):
+    with pytest.raises(ValueError, match=r"Set layout='channels_(first|last)'"):
         MiAMixCollator(10, PLAIN, seed=0, transform=becomes_a_tensor)(samples)
     collate = MiAMixCollator(10, PLAIN, seed=0, transform=becomes_a_tensor, layout="channels_last")
     assert collate(samples)[0].shape == (2, 64, 32, 32)

@@ -77,7 +77,9 @@ def test_vectors_that_do_not_sum_to_one_cannot_be_smoothed(rng):
     labels = np.array([[1, 0], [0.5, 0.5], [1, 1], [0, 0]], np.float32)
     check_sums(labels[:2])
     check_sums(labels[:2] * np.float32(1.0009))
-    with pytest.raises(ValueError, match="labels that sum to 1, got 2 for sample 2; multi-label can't be smoothed"):
+    with pytest.raises(
+        ValueError, match="labels that sum to 1, got 2 for sample 2; multi-label targets can't be smoothed"
+    ):
         check_sums(labels)
     with pytest.raises(ValueError, match="got 0 for sample 0"):
         targets_of(labels[3:], np.zeros(1, np.int64), np.ones(1, np.float32), 0.1, 2)

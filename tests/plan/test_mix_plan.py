@@ -97,7 +97,7 @@ def test_a_block_of_random_cells_must_be_one_number_a_cell(name, rng):
         layers=changed(plan, name, {"is_field": False}.get(name, 2), "gridmix"),
         coefficients=np.zeros(3 * len(plan.coefficients), np.float32),
     )
-    with pytest.raises(ValueError, match="gridmix must have a block of its cells or none"):
+    with pytest.raises(ValueError, match="gridmix must have a block with all its cells, or no block"):
         broken.checked()
 
 

@@ -51,15 +51,15 @@ def test_tensors_and_arrays_share_their_memory():
 
 @pytest.mark.parametrize(("image", "error", "words"), [
     ("a.png", TypeError, "it must be an array, a PIL image or a tensor, got 'a.png'"),
-    (np.zeros((4, 5), bool), TypeError, r"it must be uint8 or float32, got bool: give image.astype\(np.uint8\) \* 255"),
-    (np.zeros((4, 5), np.uint16), TypeError, r"got uint16: give image.astype\(np.float32\) / 65535"),
-    (np.zeros((4, 5), ">u2"), TypeError, r"got >u2: give image.astype\(np.float32\) / 65535"),
-    (np.zeros((4, 5), np.int64), TypeError, r"got int64: give image.astype\(np.uint8\) if its values are 0 to 255"),
+    (np.zeros((4, 5), bool), TypeError, r"it must be uint8 or float32, got bool: use image.astype\(np.uint8\) \* 255"),
+    (np.zeros((4, 5), np.uint16), TypeError, r"got uint16: use image.astype\(np.float32\) / 65535"),
+    (np.zeros((4, 5), ">u2"), TypeError, r"got >u2: use image.astype\(np.float32\) / 65535"),
+    (np.zeros((4, 5), np.int64), TypeError, r"got int64: use image.astype\(np.uint8\) if its values are 0 to 255"),
     (torch.zeros(4, 5, dtype=torch.complex64), TypeError, "it must be uint8 or float32, got complex64$"),
     (torch.zeros(4, 5, device="meta"), TypeError, "it must be on the CPU, got a tensor on meta"),
     (np.zeros(5, np.uint8), ValueError, r"it must have 2 or 3 axes, .* got \(5,\)"),
     (np.zeros((0, 4, 3), np.uint8), ValueError, r"none empty, got \(0, 4, 3\)"),
-    (Image.new("P", (5, 4)), TypeError, "it is a PIL image of mode 'P', allowed are .*convert"),
+    (Image.new("P", (5, 4)), TypeError, "it is a PIL image of mode 'P', allowed modes are .*convert"),
     (Image.new("1", (5, 4)), TypeError, "mode '1'"),
     (Image.new("CMYK", (5, 4)), TypeError, "mode 'CMYK'"),
     (torch.zeros(4, 5).to_sparse(), TypeError, "it must be dense, got a tensor of layout torch.sparse_coo"),
@@ -81,10 +81,10 @@ def test_layouts(image, layout, planar):
 
 
 @pytest.mark.parametrize(("image", "words"), [
-    (np.zeros((3, 32, 32)), r"it is an array of shape \(3, 32, 32\); read as \(H, W, C\) it has 32 channels. Say layout='channels_first' if it is \(C, H, W\), or layout='channels_last' if it really"),
-    (np.zeros((13, 64, 64)), r"it has 64 channels. Say layout='channels_first' if it is \(C, H, W\), or layout='channels_last' if it"),
-    (torch.zeros(64, 64, 13), "it has 64 channels. Say layout='channels_last'"),
-    (torch.zeros(32, 40, 3), r"it is a tensor of shape \(32, 40, 3\); read as \(C, H, W\) it has 32 channels. Say layout='channels_last' if it is \(H, W, C\), or layout='channels_first' if"),
+    (np.zeros((3, 32, 32)), r"it is an array of shape \(3, 32, 32\); read as \(H, W, C\), it has 32 channels. Set layout='channels_first' if it is \(C, H, W\), or layout='channels_last' if it really"),
+    (np.zeros((13, 64, 64)), r"it has 64 channels. Set layout='channels_first' if it is \(C, H, W\), or layout='channels_last' if it"),
+    (torch.zeros(64, 64, 13), "it has 64 channels. Set layout='channels_last'"),
+    (torch.zeros(32, 40, 3), r"it is a tensor of shape \(32, 40, 3\); read as \(C, H, W\), it has 32 channels. Set layout='channels_last' if it is \(H, W, C\), or layout='channels_first' if"),
 ])  # fmt: skip
 def test_an_axis_order_that_cannot_be_right_is_refused(image, words):
     with pytest.raises(ValueError, match=words):
@@ -104,7 +104,7 @@ def test_images_that_differ_are_named(other):
 
 
 def test_pictures_of_two_modes_are_told_what_to_do():
-    words = r"has shape \(4, 5\), image of sample 0 has \(4, 5, 3\): PIL modes 'L' and 'RGB', call .convert\(\"RGB\"\)"
+    words = r"has shape \(4, 5\), image of sample 0 has \(4, 5, 3\): the PIL modes are 'L' and 'RGB', so call .convert\(\"RGB\"\)"
     with pytest.raises(ValueError, match=words):
         read([Image.new("RGB", (5, 4)), Image.new("L", (5, 4))])
 
@@ -116,7 +116,7 @@ def test_images_of_two_layouts_are_named():
 
 def test_raw_images_may_be_of_any_dtype():
     read([np.zeros((4, 4), np.uint16), np.zeros((5, 5), np.float64)], purpose=TRANSFORMED)
-    with pytest.raises(TypeError, match="image of sample 1 must be of numbers, got complex64"):
+    with pytest.raises(TypeError, match="image of sample 1 must contain numbers, got complex64"):
         read([np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.complex64)], purpose=TRANSFORMED)
 
 
@@ -124,7 +124,7 @@ def test_only_pil_images_of_intensities_become_arrays():
     for mode in ("1", "I", "I;16"):
         assert as_array(Image.new(mode, (5, 4)), "it", TRANSFORMED).shape == (4, 5)
     for mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
-        with pytest.raises(TypeError, match=rf"mode '{mode}', allowed are L, .*, 1, I, I;16: call .convert"):
+        with pytest.raises(TypeError, match=rf"mode '{mode}', allowed modes are L, .*, 1, I, I;16: call .convert"):
             as_array(Image.new(mode, (5, 4)), "it", TRANSFORMED)
         assert as_array(Image.new(mode, (5, 4)), "it", HASHED).size >= 20
 

@@ -83,7 +83,7 @@ def test_generators_are_the_callers_own_afterwards(rng):
 
 def test_an_albumentations_that_is_too_old_is_named():
     old = type("Compose", (), {"__call__": lambda self, image: {"image": image}, "__module__": "albumentations.core"})
-    with pytest.raises(ImportError, match=r"too old, 2.0.8: .* version 2.0 or newer is needed"):
+    with pytest.raises(ImportError, match=r"Albumentations 2.0.8, which is too old: .* Version 2.0 or newer is needed"):
         MiAMixCollator(10, transform=old())
 
 

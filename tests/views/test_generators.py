@@ -46,9 +46,9 @@ class MakesItsGeneratorLate(DrawsFromTheSystem):
 
 
 @pytest.mark.parametrize(("owner", "words"), [
-    (DrawsFromTheSystem, "DrawsFromTheSystem holds rng, of type SystemRandom, which can't be seeded"),
-    (DrawsFromAnIterator, "DrawsFromAnIterator holds chances, of type cycle, which can't be seeded"),
-    (MakesItsGeneratorLate, "MakesItsGeneratorLate made a Generator when it was first called"),
+    (DrawsFromTheSystem, "DrawsFromTheSystem contains rng of type SystemRandom, which can't be seeded"),
+    (DrawsFromAnIterator, "DrawsFromAnIterator contains chances of type cycle, which can't be seeded"),
+    (MakesItsGeneratorLate, "MakesItsGeneratorLate created a Generator when it was first called"),
 ])  # fmt: skip
 def test_what_cannot_be_reached_is_warned_of_once(owner, words):
     mix = MiAMixBatch(10, PLAIN, transform=owner())
@@ -78,7 +78,7 @@ def test_what_a_function_closes_over_is_warned_of():
     def alternates(image):
         return flip(image, next(chances))
 
-    with pytest.warns(UserWarning, match=r"alternates holds a cycle, which can't be seeded"):
+    with pytest.warns(UserWarning, match=r"alternates contains a cycle, which can't be seeded"):
         MiAMixBatch(10, PLAIN, transform=alternates)(grey(4))
 
 
@@ -159,7 +159,7 @@ def test_what_is_looked_through(monkeypatch):
         assert not found.unreachable
     monkeypatch.setattr("miamix_cpu.views.generators._MOST", 100)
     assert find_generators([chain(900)]).unreachable == [
-        ("the transform", "more than 100 objects, perhaps a generator among them")
+        ("the transform", "more than 100 objects and perhaps a generator among them")
     ]
 
 

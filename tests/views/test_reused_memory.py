@@ -84,7 +84,7 @@ def test_results_in_memory_of_any_kind_are_not_written_over(kind):
     assert [int(np.asarray(view).flat[0]) for pair in pairs for view in pair] == [10 * (i // 2) for i in range(12)]
 
 
-@pytest.mark.filterwarnings("ignore:Ring holds ring, of type cycle")
+@pytest.mark.filterwarnings("ignore:Ring contains ring of type cycle")
 @pytest.mark.parametrize(("n", "size"), [(1, 1), (4, 4), (4, 3), (6, 1)])
 def test_second_views_are_not_written_over_first_ones(n, size):
     """Each view is its own sample's grey."""
@@ -97,7 +97,7 @@ def test_second_views_are_not_written_over_first_ones(n, size):
     torch.testing.assert_close(batch.images[:, 0, 0, 0], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore:Ring holds ring, of type cycle")
+@pytest.mark.filterwarnings("ignore:Ring contains ring of type cycle")
 def test_two_views_own_their_memory_whatever_the_transform_returns():
     dataset = TwoViews([(np.full((8, 8, 3), i, np.uint8), i) for i in range(6)], Ring(2))
     items = [dataset[i] for i in range(6)]

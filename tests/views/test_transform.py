@@ -102,7 +102,7 @@ def test_what_fails_is_named():
         Transform(fails).make([1], False, [0], np.random.default_rng(0), lambda i: f"the first view of sample {i}")
     assert caught.value.__notes__ == [
         "raised by the transform, for the first view of sample 0",
-        "it is given the image alone; one that takes a whole sample belongs in the dataset",
+        "it gets only the image; if it needs the whole sample, move it into the dataset",
     ]
     for nothing in (lambda x: None, lambda **data: {"img": 1}):
         with pytest.raises(TypeError, match="the transform returned nothing for view 0"):
@@ -234,7 +234,8 @@ def test_views_that_repeat_are_warned_of():
         for i in (0, 1, 2):
             dataset[i]
     with pytest.warns(
-        UserWarning, match=r"given 7 items of 3 in epoch 3.*call set_epoch\(epoch\) before iter.*EpochSampler"
+        UserWarning,
+        match=r"returned 7 items in epoch 3 from a dataset of 3,.*call set_epoch\(epoch\) before iter.*EpochSampler",
     ):
         dataset[0]
     with warnings.catch_warnings():

@@ -63,7 +63,7 @@ def test_no_more_loans_than_are_counted(lender):
 @pytest.mark.parametrize("view", [
     lambda x: x[:5], lambda x: x[3:], lambda x: x[::2], lambda x: x.view(-1), lambda x: x.transpose(1, 2),
     lambda x: x.view(torch.int32)[1], lambda x: x[2:4].requires_grad_(), lambda x: x[0, 0, 0],
-], ids=str)  # fmt: skip
+])  # fmt: skip
 @pytest.mark.usefixtures("worker")
 def test_views_are_lent_too(lender, view):
     """By whatever a user's function in the worker makes of a batch."""

@@ -54,7 +54,9 @@ def test_no_more_memory(monkeypatch):
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(lending.mmap, "mmap", none)
-    with pytest.raises(MemoryError, match=r"a worker could not get 3.0 MiB of shared memory for a batch: .*RLIMIT_AS"):
+    with pytest.raises(
+        MemoryError, match=r"a worker could not allocate 3.0 MiB of shared memory for a batch: .*RLIMIT_AS"
+    ):
         transport.empty((3 << 20,), torch.uint8)
 
 
