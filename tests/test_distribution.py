@@ -64,7 +64,7 @@ def test_its_metadata(built):
     with zipfile.ZipFile(built.wheel) as wheel:
         metadata = message_from_bytes(wheel.read(f"{NAME}.dist-info/METADATA"))
     core = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
-    assert sorted(line.split(">")[0] for line in core) == ["numba", "numpy"]
+    assert sorted(line.split(">")[0] for line in core) == ["numba", "numpy", "xxhash"]
     assert metadata["Version"] == miamix_cpu.__version__
     assert metadata["Requires-Python"] == ">=3.11"
     assert (metadata["License-Expression"] or metadata["License"]) == "MIT"
@@ -97,13 +97,13 @@ def test_it_works_alone(installed, tmp_path):
         "import importlib.metadata, numpy as np, miamix_cpu\n"
         "print(sorted(d.name.lower() for d in importlib.metadata.distributions()))\n"
         "print('site-packages' in miamix_cpu.__file__)\n"
-        "batch = miamix_cpu.MiAMix(3)(np.full((4, 8, 8, 3), 9, np.uint8), [0, 1, 2, 0], rng=np.random.default_rng(0))\n"
+        "batch = miamix_cpu.MiAMix(3, miamix_cpu.MiAMixConfig(p_self=0))(np.full((4, 8, 8, 3), 9, np.uint8), [0, 1, 2, 0], rng=np.random.default_rng(0))\n"
         "print(batch.images.shape, int(batch.images.min()), batch.targets.sum(axis=1))\n"
     )
     result = run(installed, "-W", "error", "-c", code, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     distributions, place, batch = result.stdout.splitlines()
-    assert set(ast.literal_eval(distributions)) - {"pip", "setuptools"} == {"llvmlite", "miamix_cpu", "numba", "numpy"}
+    assert set(ast.literal_eval(distributions)) - {"pip", "setuptools"} == {"llvmlite", "miamix_cpu", "numba", "numpy", "xxhash"}
     assert place == "True"
     assert batch == "(4, 8, 8, 3) 9 [1. 1. 1. 1.]"
 

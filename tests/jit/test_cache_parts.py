@@ -74,6 +74,15 @@ def test_where_there_can_be_no_lock_nobody_waits(without, tmp_path, monkeypatch)
     lock.release()
 
 
+@pytest.mark.skipif(cache.fcntl is None, reason="there are no locks")
+def test_a_lock_makes_its_folder(tmp_path):
+    """Which somebody may have removed since the process began."""
+    lock = cache.Lock(tmp_path / "new" / "folder" / "lock")
+    assert (lock.wait(), lock.held) == (False, True)
+    lock.release()
+    assert not lock.held
+
+
 def test_one_process_warns_once(monkeypatch):
     monkeypatch.setattr(cache, "_warned", False)
     with warnings.catch_warnings():
