@@ -103,7 +103,13 @@ def test_it_works_alone(installed, tmp_path):
     result = run(installed, "-W", "error", "-c", code, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     distributions, place, batch = result.stdout.splitlines()
-    assert set(ast.literal_eval(distributions)) - {"pip", "setuptools"} == {"llvmlite", "miamix_cpu", "numba", "numpy", "xxhash"}
+    assert set(ast.literal_eval(distributions)) - {"pip", "setuptools"} == {
+        "llvmlite",
+        "miamix_cpu",
+        "numba",
+        "numpy",
+        "xxhash",
+    }
     assert place == "True"
     assert batch == "(4, 8, 8, 3) 9 [1. 1. 1. 1.]"
 
