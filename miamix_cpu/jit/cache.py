@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ def compile_cached(function: Callable[..., Any], options: dict[str, Any]) -> Any
     def ours() -> Any:
         dispatcher = numba.njit(**options)(function)
         dispatcher._cache = _cache_class()(function)
-        dispatcher.compile = _releasing(dispatcher.compile, dispatcher._cache.lock)
+        dispatcher.compile = _releasing(dispatcher.compile, dispatcher._cache)
         _folders.add(Path(dispatcher._cache.cache_path))
         return dispatcher
 
@@ -55,15 +56,20 @@ def compile_cached(function: Callable[..., Any], options: dict[str, Any]) -> Any
     )
 
 
-def _releasing(compile_one: Callable[[Any], Any], lock: Lock) -> Callable[[Any], Any]:
-    """`compile_one`, after which, whatever happened, other processes are not kept waiting."""
+def _releasing(compile_one: Callable[[Any], Any], cache: Any) -> Callable[[Any], Any]:
+    """`compile_one`, after which, whatever happened, other processes are not kept waiting.
+
+    A thread that found its code in the cache must not release what another thread of the process holds.
+    """
 
     def compile_and_release(signature: Any) -> Any:
         try:
             return compile_one(signature)
         finally:
-            progress.end()
-            lock.release()
+            if getattr(cache.missed, "here", False):
+                cache.missed.here = False
+                progress.end()
+                cache.lock.release()
 
     return compile_and_release
 
@@ -98,12 +104,14 @@ def _cache_class() -> Any:
             except RuntimeError:  # Numba finds no place: neither beside the sources nor in a home can be written
                 with _cache_in(_temporary_folder()):
                     super().__init__(function)
+            self.missed = threading.local()  # by thread, whether it compiles
             self.lock = Lock(Path(self.cache_path) / f"{function.__module__}.{function.__qualname__}.lock")
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             """What the cache holds; None where it is to be compiled here."""
             found = self._found(sig, target_context)
             if found is None:
+                self.missed.here = True
                 progress.begin(self.cache_path)
                 if self.lock.wait():
                     found = self._found(sig, target_context)

@@ -30,6 +30,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     It makes no arrays, so references to those that it is given are not counted, which would be a locked instruction for
     each row that it looks at. So it must not return an array either: memory would be freed that is still in use.
+    Nor may Python call it: it has no wrapper, and the process would crash. Tests go through `tests/kernels.py`.
     """
     return numba.njit(**FLAGS, **compiler_options(called_by_python=False, counts_references=False))(function)
 

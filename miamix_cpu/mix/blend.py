@@ -191,7 +191,7 @@ def blend_box(
                 split_channels(out, first, start, start, n)
             else:
                 mix_evenly(room, first, second, 3 * start, 3 * n, weight)
-                split_channels(out, room, start, 0, n)
+                split_channels(out, room, start, np.int64(0), n)  # a literal would have it compiled twice
         for y in range(top, bottom):
             split_channels(out, second, y * columns + left, y * columns + left, right - left)
         return
@@ -199,7 +199,7 @@ def blend_box(
         for i in range(out.size):
             out[i] = first[i]
     else:
-        mix_evenly(out, first, second, 0, out.size, weight)
+        mix_evenly(out, first, second, np.int64(0), out.size, weight)
     planes, step = (channels, 1) if planar else (1, channels)
     for c in range(planes):
         for y in range(top, bottom):

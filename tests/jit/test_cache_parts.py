@@ -104,3 +104,22 @@ def test_the_caches_of_what_was_imported_are_known():
     folders = cache.cache_folders()
     assert {Path(entry._cache.cache_path) for entry in (fill, mix_classes)} <= set(folders)
     assert len(folders) == len(set(folders))
+
+
+@pytest.mark.skipif(cache.fcntl is None, reason="there are no locks")
+def test_a_thread_that_finds_its_code_releases_nothing(tmp_path, monkeypatch):
+    """Another one may be compiling for another signature meanwhile."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache.progress, "_active", 1)
+    kept = cache.compile_cached(adds_one, {})._cache
+    kept.lock.wait()
+    compiled = cache._releasing(str, kept)
+    assert compiled(1) == "1"
+    assert (kept.lock.held, cache.progress._active) == (True, 1)
+    kept.missed.here = True  # as where this thread has found nothing
+    assert compiled(1) == "1"
+    assert (kept.lock.held, cache.progress._active, kept.missed.here) == (False, 0, False)
+
+
+def adds_one(x):
+    return x + 1
