@@ -1,4 +1,4 @@
-"""One line on stderr where compiling takes long, so that nobody takes the first run for one that hangs."""
+"""One line on stderr if compiling takes long, so that the first run does not look as if it hangs."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def draw_augmentation(
     ----------
     layers : `plan.LAYER` (L,); changed
     augmentable : bool (number of methods,), by code
-    uniforms : float64 (L, masks.UNIFORMS), in [0, 1), of which columns 1 to 5 are used
+    uniforms : float64 (L, masks.UNIFORMS), in [0, 1); columns 1 to 5 are used
     config : MiAMixConfig
     height, width : int, pixels
     """

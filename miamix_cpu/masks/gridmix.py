@@ -24,7 +24,7 @@ def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConf
     ----------
     layers : `plan.LAYER` (L,); those whose method is `code` are changed
     code : int
-    uniforms : float64 (L, masks.UNIFORMS), in [0, 1), of which the last four are used
+    uniforms : float64 (L, masks.UNIFORMS), in [0, 1); the last four columns are used
     config : MiAMixConfig
     height, width : int, pixels
     """

@@ -2,6 +2,9 @@
 
 Sums of whole numbers, scaled once, so the mean is kept exactly: every pixel is counted window^2 times. Down the columns
 sums slide, a row at a time; along a row they are differences of its running sum. O(H * W), whatever the window.
+
+A running sum is one addition after the other, which does not vectorise. So two rows share an int32, the lower one in
+its upper 16 bits, and are added up at once: the difference of two such sums is exact, and holds that of each row.
 """
 
 from __future__ import annotations

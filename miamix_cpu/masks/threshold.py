@@ -166,7 +166,8 @@ def count_above(values: np.ndarray, threshold: float) -> Any:
 def extremes(values: np.ndarray) -> Any:
     """The least and the greatest of `values`.
 
-    Compared as integers, of which LLVM vectorises the minimum; that of floats it does not (ten times as slow).
+    They are compared as integers, because LLVM vectorises the minimum of integers, but not that of floats (ten times as
+    slow).
 
     Parameters
     ----------

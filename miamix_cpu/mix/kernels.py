@@ -1,6 +1,6 @@
 """The two jitted entry points that mix some samples of a batch: bytes into bytes, and anything into float32.
 
-A mask is made, measured and used some rows at a time, so that all of it happens in the first cache.
+A mask is made, measured and used some rows at a time, so that all of it happens in the L1 cache.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def mix_bytes(
     masks : float32 (N, P), changed, or (0, any) where they are not wanted
     holes : float32 (S, P), C-contiguous
     slots : int64 (L,), the layers' holes, -1 for those that need none (`merge.constant_and_box`)
-    first, second : uint64 (N,), addresses of sample i's two views; of those that nobody mixes in, any image will do
+    first, second : uint64 (N,), addresses of each sample's two views; an unused second view may be any image
     partner, layers, first_layer : the plan's
     begin, end : int
     width : int, pixels

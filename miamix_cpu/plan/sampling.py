@@ -198,7 +198,7 @@ def choose_methods(layers: np.ndarray, uniforms: np.ndarray, shares: np.ndarray,
     Parameters
     ----------
     layers : `LAYER` (L,); changed
-    uniforms : float64 (L, UNIFORMS), in [0, 1), of which the first column is used
+    uniforms : float64 (L, UNIFORMS), in [0, 1); the first column is used
     shares : float64 (number of methods,), MiAMixConfig.shares
     counts : int64 (number of methods,), zeros; changed to how many layers each has
     """
