@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from miamix_cpu.config import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMixConfig
+from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.options import (
+    AGMixOptions,
+    AttentiveCutMixOptions,
+    CutMixOptions,
+    FMixOptions,
+    GridMixOptions,
+    GuidedMixupOptions,
+    HMixOptions,
+    ResizeMixOptions,
+    SaliencyMixOptions,
+    SmoothMixOptions,
+)
 
 if TYPE_CHECKING:
     from miamix_cpu.collate import MiAMixCollator
@@ -26,11 +38,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AGMixOptions",
+    "AttentiveCutMixOptions",
     "CutMixOptions",
     "EpochIndex",
     "EpochSampler",
     "FMixOptions",
     "GridMixOptions",
+    "GuidedMixupOptions",
+    "HMixOptions",
     "Indexed",
     "MiAMix",
     "MiAMixBatch",
@@ -39,6 +54,9 @@ __all__ = [
     "MixPlan",
     "MixSchedule",
     "MixedBatch",
+    "ResizeMixOptions",
+    "SaliencyMixOptions",
+    "SmoothMixOptions",
     "TwoViews",
     "check_environment",
     "mixed_accuracy",

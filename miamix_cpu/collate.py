@@ -65,6 +65,14 @@ class MiAMixCollator(KeyedMixer):
         Keys of the images and the targets in the result; `keys` by default.
     index_key : str or int, optional
         Dict key or tuple position of an entry that identifies the sample. It is hashed instead of the image.
+    map_key : str or int, optional
+        Dict key or tuple position of an entry that is the sample's guide for saliencymix, attentivecutmix and
+        guidedmixup: a map (h, w), larger is more important. It goes through the same geometry as the image: the
+        transform is called as `transform(image=x, mask=map)` or as `transform(x, map)`, and must return both. If the
+        image is a pair of views, it is a pair too. It is not in the result.
+    guide : callable, optional
+        Makes the guide of a view: it gets a copy of the view as an array, in the layout of the views, and returns a map
+        (h, w), of the same size for all. By default guides are computed, as the options of these methods say.
     schedule : MixSchedule, optional
         The probability of mixing, by epoch.
     return_masks : bool
@@ -106,6 +114,8 @@ class MiAMixCollator(KeyedMixer):
         keys: tuple[str, str] = ("image", "label"),
         out_keys: tuple[str, str] | None = None,
         index_key: str | int | None = None,
+        map_key: str | int | None = None,
+        guide: Callable[[np.ndarray], Any] | None = None,
         schedule: MixSchedule | None = None,
         return_masks: bool = False,
         return_batch: bool = False,
@@ -128,6 +138,8 @@ class MiAMixCollator(KeyedMixer):
             keys=keys,
             out_keys=out_keys,
             index_key=index_key,
+            map_key=map_key,
+            guide=guide,
             schedule=schedule,
             return_masks=return_masks,
         )
@@ -215,7 +227,7 @@ class MiAMixCollator(KeyedMixer):
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
-        parts = read_samples(samples, self.keys, self.index_key)
+        parts = read_samples(samples, self.keys, self.index_key, self.map_key)
         epoch = self._state.begin(parts.epoch) if replayed is None else self._state.epoch
         varies = self.schedule is not None and self.schedule.varies
         if varies and replayed is None and self._state.is_endless(len(parts.images)):

@@ -47,6 +47,10 @@ class MiAMixBatch(KeyedMixer):
         Keys of the image and the label in the batch and in the result. `out_keys` defaults to `keys`.
     index_key : str or int, optional
         The column that identifies a sample. It is hashed instead of the image.
+    map_key : str or int, optional
+        The column of the samples' guides, as in `MiAMixCollator`. It is not in the result.
+    guide : callable, optional
+        Makes the guide of a view, as in `MiAMixCollator`.
     schedule : MixSchedule, optional
         The probability of mixing, by epoch.
     return_masks : bool
@@ -78,6 +82,8 @@ class MiAMixBatch(KeyedMixer):
         keys: tuple[str, str] = ("image", "label"),
         out_keys: tuple[str, str] | None = None,
         index_key: str | int | None = None,
+        map_key: str | int | None = None,
+        guide: Callable[[np.ndarray], Any] | None = None,
         schedule: MixSchedule | None = None,
         return_masks: bool = False,
     ) -> None:
@@ -96,6 +102,8 @@ class MiAMixBatch(KeyedMixer):
             keys=keys,
             out_keys=out_keys,
             index_key=index_key,
+            map_key=map_key,
+            guide=guide,
             schedule=schedule,
             return_masks=return_masks,
         )
@@ -122,10 +130,10 @@ class MiAMixBatch(KeyedMixer):
             The message names the column or the sample, its value and what is allowed.
         """
         if isinstance(batch, Mapping):
-            parts = read_columns(batch, self.keys, self.index_key)
+            parts = read_columns(batch, self.keys, self.index_key, self.map_key)
             extras: dict[Any, Any] = dict(parts.extras)
         else:
-            parts = read_samples(batch, self.keys, self.index_key)
+            parts = read_samples(batch, self.keys, self.index_key, self.map_key)
             extras = {key: _stacked(key, values) for key, values in parts.extras.items()}
         prepared = self._prepare(parts, None, self.epoch)
         images, targets, masks = self._render(prepared)

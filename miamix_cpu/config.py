@@ -6,109 +6,40 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real, short
+from miamix_cpu.checks import check_choice, check_integer, check_real, short
+from miamix_cpu.options import (
+    OPTIONS,
+    AGMixOptions,
+    AttentiveCutMixOptions,
+    CutMixOptions,
+    FMixOptions,
+    GridMixOptions,
+    GuidedMixupOptions,
+    HMixOptions,
+    ResizeMixOptions,
+    SaliencyMixOptions,
+    SmoothMixOptions,
+    range_of,
+    set_fields,
+)
+from miamix_cpu.recipes import RECIPES
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
 #: Names of the mask generators; the index of a name is its code in a plan.
-METHODS = ("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix")
-MIXUP, CUTMIX, FMIX, GRIDMIX, GMIX, AGMIX = range(len(METHODS))
+METHODS = (
+    "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix",
+    "hmix", "smoothmix", "resizemix", "saliencymix", "attentivecutmix", "guidedmixup",
+)  # fmt: skip
 
 #: Side of the largest smoothing window in pixels; its square fits into a signed 16-bit integer.
 LARGEST_WINDOW = 181
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutMixOptions:
-    """Options of cutmix.
-
-    Parameters
-    ----------
-    inside : bool
-        If False, the centre of the box is uniform over the image, and the box is clipped at the border. If True, the
-        whole box lies inside the image.
-    minmax : (float, float) or None
-        If given, each side of the box is drawn independently and uniformly from this range, as a share of the image's
-        side, and the box lies inside the image, as with timm's `cutmix_minmax`. The area of the box then replaces the
-        drawn ratio.
-    """
-
-    inside: bool = False
-    minmax: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        check_bool("cutmix.inside", self.inside)
-        if self.minmax is not None:
-            low, high = _range("cutmix.minmax", self.minmax)
-            if not 0 <= low <= high <= 1:
-                raise ValueError(f"cutmix.minmax must be (low, high) with 0 <= low <= high <= 1, got {self.minmax!r}")
-            _set(self, minmax=(float(low), float(high)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FMixOptions:
-    """Options of fmix.
-
-    Parameters
-    ----------
-    decay : float
-        Amplitudes fall as 1 / frequency^decay; 0 to 100. The FMix paper uses 3.
-    """
-
-    decay: float = 3.0
-
-    def __post_init__(self) -> None:
-        _set(self, decay=check_real("fmix.decay", self.decay, high=100.0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridMixOptions:
-    """Options of gridmix.
-
-    Parameters
-    ----------
-    cells : (int, int)
-        Range of the number of cells along the shorter side, both ends included.
-    pattern : "regular" or "random"
-        "regular" puts one square hole in each cell, sqrt(ratio) times as wide as the cell, at a random phase. "random"
-        chooses whole cells of an n x n grid at random.
-    """
-
-    cells: tuple[int, int] = (2, 6)
-    pattern: str = "regular"
-
-    def __post_init__(self) -> None:
-        low, high = _range("gridmix.cells", self.cells)
-        check_integer("gridmix.cells", low, low=1)
-        check_integer("gridmix.cells", high, low=1)
-        if low > high:
-            raise ValueError(f"gridmix.cells must be (low, high) with low <= high, got {self.cells!r}")
-        _set(self, cells=(int(low), int(high)))
-        check_choice("gridmix.pattern", self.pattern, ("regular", "random"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class AGMixOptions:
-    """Options of agmix.
-
-    Parameters
-    ----------
-    q_max : float
-        The covariance q is drawn from U(-q_max, q_max), 0 <= q_max < 1. At 0.95 the longer axis is at most 6.2 times
-        as long as the shorter one. As q_max approaches 1, the Gaussian degenerates to a line.
-    """
-
-    q_max: float = 0.95
-
-    def __post_init__(self) -> None:
-        _set(self, q_max=check_real("agmix.q_max", self.q_max, high=1.0, below=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,20 +48,27 @@ class MiAMixConfig:
 
     Parameters
     ----------
-    alpha : float
-        Concentration of the Dirichlet distribution from which the ratios are drawn (eq. 9), above 0.
+    alpha : float, or one for each of `methods`: a tuple, or a mapping from their names
+        Concentration of the Dirichlet distribution from which the ratios are drawn (eq. 9), above 0. The ratios of k
+        layers are the first k components of Dir(alpha_1, .., alpha_k, alpha_1 + .. + alpha_k), where alpha_j is that
+        of layer j's method. A mapping is kept as a tuple.
     k_min, k_max : int
         The number of layers is uniform on {k_min, .., k_max}. For a fixed k, set k_min = k_max (Table 5).
     methods : tuple of str
-        Any of "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix".
-    weights : tuple of float
-        Relative frequency with which each of `methods` is drawn.
+        Any of "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix", "hmix", "smoothmix", "resizemix", "saliencymix",
+        "attentivecutmix", "guidedmixup".
+    weights : tuple of float, or a mapping from the names of `methods`
+        Relative frequency with which each of `methods` is drawn. A mapping is kept as a tuple.
+    ratio_range : (float, float)
+        (low, high), 0 <= low <= high <= 1: a ratio r that was drawn becomes low + (high - low) * r. Methods that draw
+        the size of their hole themselves (smoothmix, resizemix, cutmix.minmax) are not affected.
     p_self : float
         Probability that a sample is mixed with another view of itself.
     p_aug : float
-        Probability that a mask of cutmix, fmix or gridmix is rotated and sheared.
+        Probability that a mask of cutmix, fmix, gridmix or saliencymix is rotated and sheared.
     p_smooth : float
-        Probability, independent of `p_aug`, that such a mask is smoothed by an average filter.
+        Probability, independent of `p_aug`, that such a mask, or one of hmix or attentivecutmix, is smoothed by an
+        average filter.
     merge : "mul" or "sum"
         How layers are merged: "mul" multiplies the masks (eq. 10), "sum" adds the holes and clips the sum (eq. 11).
     lam_from : "merged" or "orig"
@@ -150,10 +88,16 @@ class MiAMixConfig:
         The largest smoothing window as a share of the shorter side, above 0 and at most 1. Windows are odd, at least 3
         and at most 181 pixels wide.
     cutmix : CutMixOptions
-        Options of this method, like the next three.
+        Options of this method, like the next nine.
     fmix : FMixOptions
     gridmix : GridMixOptions
     agmix : AGMixOptions
+    hmix : HMixOptions
+    smoothmix : SmoothMixOptions
+    resizemix : ResizeMixOptions
+    saliencymix : SaliencyMixOptions
+    attentivecutmix : AttentiveCutMixOptions
+    guidedmixup : GuidedMixupOptions
 
     Raises
     ------
@@ -170,11 +114,12 @@ class MiAMixConfig:
     0.0
     """
 
-    alpha: float = 1.0
+    alpha: float | tuple[float, ...] = 1.0
     k_min: int = 1
     k_max: int = 2
     methods: tuple[str, ...] = ("mixup", "cutmix", "fmix", "gridmix", "agmix")
     weights: tuple[float, ...] = (2.0, 1.0, 1.0, 1.0, 1.0)
+    ratio_range: tuple[float, float] = (0.0, 1.0)
     p_self: float = 0.10
     p_aug: float = 0.25
     p_smooth: float = 0.5
@@ -189,30 +134,36 @@ class MiAMixConfig:
     fmix: FMixOptions = field(default_factory=FMixOptions)
     gridmix: GridMixOptions = field(default_factory=GridMixOptions)
     agmix: AGMixOptions = field(default_factory=AGMixOptions)
+    hmix: HMixOptions = field(default_factory=HMixOptions)
+    smoothmix: SmoothMixOptions = field(default_factory=SmoothMixOptions)
+    resizemix: ResizeMixOptions = field(default_factory=ResizeMixOptions)
+    saliencymix: SaliencyMixOptions = field(default_factory=SaliencyMixOptions)
+    attentivecutmix: AttentiveCutMixOptions = field(default_factory=AttentiveCutMixOptions)
+    guidedmixup: GuidedMixupOptions = field(default_factory=GuidedMixupOptions)
 
     def __post_init__(self) -> None:
-        _set(
+        set_fields(
             self,
-            alpha=check_real("alpha", self.alpha, above=True),
             k_min=check_integer("k_min", self.k_min, low=1),
             k_max=check_integer("k_max", self.k_max, low=1),
         )
         if self.k_min > self.k_max:
             raise ValueError(f"k_min must be at most k_max={self.k_max}, got {self.k_min}")
         self._check_methods()
+        set_fields(self, ratio_range=range_of("ratio_range", self.ratio_range, 0.0, 1.0))
         for name in ("p_self", "p_aug", "p_smooth"):
-            _set(self, **{name: check_real(name, getattr(self, name), high=1.0)})
+            set_fields(self, **{name: check_real(name, getattr(self, name), high=1.0)})
         check_choice("merge", self.merge, ("mul", "sum"))
         check_choice("lam_from", self.lam_from, ("merged", "orig"))
         check_choice("gauss_scale", self.gauss_scale, ("paper", "area"))
         check_choice("second_view", self.second_view, ("independent", "shared"))
-        _set(
+        set_fields(
             self,
             angle_max=check_real("angle_max", self.angle_max, high=180.0),
             shear_max=check_real("shear_max", self.shear_max, high=10.0),
             smooth_max=check_real("smooth_max", self.smooth_max, high=1.0, above=True),
         )
-        for name, kind in _OPTIONS.items():
+        for name, kind in OPTIONS.items():
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
 
@@ -226,7 +177,7 @@ class MiAMixConfig:
             check_method(name)
         if len(set(methods)) < len(methods):
             raise ValueError(f"methods must not contain a name twice, got {methods!r}")
-        weights = tuple(self.weights)
+        weights = _by_method("weights", self.weights, methods)
         if len(weights) != len(methods):
             kept = ", because methods were set but not weights" if weights == _DEFAULT_WEIGHTS else ""
             equal = f"({', '.join('1' for _ in methods)}{',' if len(methods) == 1 else ''})"
@@ -234,29 +185,67 @@ class MiAMixConfig:
                 f"weights must have one number for each of {methods!r}, got {len(weights)}{kept}: set, for example, "
                 f"weights={equal}"
             )
-        for weight in weights:
-            check_real("weights", weight)
+        weights = tuple(check_real("weights", weight) for weight in weights)
         if sum(weights) == 0:
             raise ValueError(f"weights must not all be 0, got {weights!r}")
-        _set(self, methods=methods, weights=tuple(float(weight) for weight in weights))
+        alpha: Any = self.alpha
+        if isinstance(alpha, (tuple, list, Mapping)):
+            alpha = _by_method("alpha", alpha, methods)
+            if len(alpha) != len(methods):
+                raise ValueError(f"alpha must be a number, or one for each of {methods!r}, got {len(alpha)}")
+            alpha = tuple(check_real("alpha", value, above=True) for value in alpha)
+        else:
+            alpha = check_real("alpha", alpha, above=True)
+        set_fields(self, methods=methods, weights=weights, alpha=alpha)
 
     @classmethod
-    def plain(cls, method: str, **changes: Any) -> MiAMixConfig:
-        """Return a published baseline: one method, one layer, no mask augmentation, one view per sample.
+    def plain(cls, *methods: str, **changes: Any) -> MiAMixConfig:
+        """Return a published baseline: one layer of one of these methods, no mask augmentation, one view per sample.
 
         Parameters
         ----------
-        method : str
-            Name of the method.
+        *methods : str
+            Names of one or more methods; a sample is mixed by one of them, each with the same probability.
         **changes
-            Other fields to set, e.g. `alpha=0.2`.
+            Other fields to set, e.g. `alpha=0.2`, or `weights={"mixup": 1, "cutmix": 3}`.
+
+        Examples
+        --------
+        >>> MiAMixConfig.plain("mixup", "cutmix", alpha={"mixup": 0.8, "cutmix": 1.0}).alpha
+        (0.8, 1.0)
         """
-        check_method(method)
+        for name in methods:
+            check_method(name)
         fields: dict[str, Any] = {
-            "methods": (method,), "weights": (1.0,), "k_min": 1, "k_max": 1,
+            "methods": methods, "weights": (1.0,) * len(methods), "k_min": 1, "k_max": 1,
             "p_self": 0.0, "p_aug": 0.0, "p_smooth": 0.0, "second_view": "shared",
         }  # fmt: skip
         return cls(**{**fields, **changes})
+
+    @classmethod
+    def recipe(cls, name: str, **changes: Any) -> MiAMixConfig:
+        """Return a published setting by its name; `recipes` lists them.
+
+        Parameters
+        ----------
+        name : str
+        **changes
+            Other fields to set.
+
+        Examples
+        --------
+        >>> MiAMixConfig.recipe("deit") == MiAMixConfig.plain("mixup", "cutmix", alpha=(0.8, 1.0))
+        True
+        """
+        _check_name(name, tuple(RECIPES), "recipe")
+        recipe = RECIPES[name]
+        make = functools.partial(cls.plain, *recipe.plain) if recipe.plain else cls
+        return make(**{**recipe.fields, **changes})
+
+    @staticmethod
+    def recipes() -> dict[str, str]:
+        """Return the source of each recipe, by name."""
+        return {name: recipe.source for name, recipe in RECIPES.items()}
 
     @functools.cached_property
     def shares(self) -> np.ndarray:
@@ -266,19 +255,20 @@ class MiAMixConfig:
         # Infinite from the last method with a weight on, so that no uniform number can go past it.
         return np.where(shares == shares[-1], np.inf, shares / shares[-1])
 
+    @functools.cached_property
+    def alphas(self) -> np.ndarray | float:
+        """The concentration: one number, or one by method code, float64 (number of METHODS,); must not be modified."""
+        if isinstance(self.alpha, float):
+            return self.alpha
+        alphas = dict(zip(self.methods, self.alpha, strict=True))
+        return np.array([alphas.get(name, 1.0) for name in METHODS])
+
     def replace(self, **changes: Any) -> MiAMixConfig:
         """Return a copy with some fields changed, after checking it."""
         return dataclasses.replace(self, **changes)
 
 
 _DEFAULT_WEIGHTS = MiAMixConfig.__dataclass_fields__["weights"].default
-
-_OPTIONS: dict[str, type] = {
-    "cutmix": CutMixOptions,
-    "fmix": FMixOptions,
-    "gridmix": GridMixOptions,
-    "agmix": AGMixOptions,
-}
 
 
 def names_fields(init: Init) -> Init:
@@ -300,19 +290,25 @@ def names_fields(init: Init) -> Init:
 
 def check_method(name: Any) -> None:
     """Raise ValueError unless `name` is the name of a method; the message suggests a similar name, if any."""
-    if name not in METHODS:
-        near = difflib.get_close_matches(str(name).lower(), METHODS, n=1, cutoff=0.7)
+    _check_name(name, METHODS, "method")
+
+
+def _check_name(name: Any, names: tuple[str, ...], what: str) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.7)
         guess = f", did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown method {short(name)}{guess} The methods are {', '.join(METHODS)}")
+        raise ValueError(f"unknown {what} {short(name)}{guess} The {what}s are {', '.join(names)}")
 
 
-def _set(options: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass. Numbers are Python types: a kernel is compiled for each argument type."""
-    for name, value in values.items():
-        object.__setattr__(options, name, value)
-
-
-def _range(name: str, value: Any) -> tuple[Any, Any]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(isinstance(v, Real) for v in value):
-        raise TypeError(f"{name} must be a pair (low, high), got {value!r}")
-    return value[0], value[1]
+def _by_method(name: str, values: Any, methods: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return numbers by method as a tuple; a mapping must have one for each of `methods`, and no other."""
+    if not isinstance(values, Mapping):
+        return tuple(values)
+    for method in values:
+        check_method(method)
+        if method not in methods:
+            raise ValueError(f"{name} has a number for {method!r}, which is not one of methods={methods!r}")
+    for method in methods:
+        if method not in values:
+            raise ValueError(f"{name} must have a number for each of {methods!r}, got none for {method!r}")
+    return tuple(values[method] for method in methods)

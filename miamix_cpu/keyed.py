@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -18,13 +18,15 @@ from miamix_cpu.mixer import MiAMix, normalisation
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
-from miamix_cpu.plan.streams import PLAN, VIEWS, batch_key, fingerprint_of, index_bytes, samples_digest, stream
+from miamix_cpu.plan.streams import PLAN, batch_key, fingerprint_of, index_bytes, samples_digest, stream
 from miamix_cpu.samples.addresses import Gathered
 from miamix_cpu.samples.fingerprint import digest_of_images
-from miamix_cpu.samples.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, is_tensor, read_images, warn_of_range
+from miamix_cpu.samples.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, read_images, warn_of_range
 from miamix_cpu.samples.labels import read_labels
 from miamix_cpu.samples.samples import Samples
-from miamix_cpu.views.transform import ReusesMemory, Transform
+from miamix_cpu.views.batch_views import BatchViews
+from miamix_cpu.views.guides import aim_layers
+from miamix_cpu.views.transform import Transform
 from miamix_cpu.warm import warmup
 
 _MASKS_KEY = "masks"
@@ -78,6 +80,8 @@ class KeyedMixer:
         keys: tuple[str, str],
         out_keys: tuple[str, str] | None,
         index_key: str | int | None,
+        map_key: str | int | None,
+        guide: Callable[[np.ndarray], Any] | None,
         schedule: MixSchedule | None,
         return_masks: bool,
     ) -> None:
@@ -95,11 +99,14 @@ class KeyedMixer:
             targets=targets,
             label_smoothing=label_smoothing,
             return_masks=return_masks,
+            guide=guide,
         )
+        if guide is not None and map_key is not None:
+            raise ValueError("guides are either made (guide) or come with the samples (map_key), got both")
         self.num_classes, self.config = mixer.num_classes, mixer.config
         self.dtype, self.mean, self.std = mixer.dtype, mixer.mean, mixer.std
         self.targets, self.label_smoothing = mixer.targets, mixer.label_smoothing
-        self.return_masks = mixer.return_masks
+        self.return_masks, self.guide, self.map_key = mixer.return_masks, mixer.guide, map_key
         self.seed = check_integer("seed", seed)
         self.layout = layout
         self.memory_format = memory_format
@@ -165,20 +172,25 @@ class KeyedMixer:
                 )
             key = replayed.key
             plan_of = partial(_fitting, replayed)
-        try:
-            first, seconds = self._first(parts, raw, key)
-        except ReusesMemory:
-            first, seconds = self._first(parts, raw, key)
+        views = BatchViews(parts, raw, self._transform, self.layout, key)
+        first = views.first
         if not self._range_is_known:
             self._range_is_known = True
             warn_of_range(first.arrays, self._once)
         height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
         plan = plan_of(len(parts.images), height, width)
-        try:
-            second = self._second(plan, first, seconds)
-        except ReusesMemory:  # the transform has overwritten a first view
-            first, seconds = self._first(parts, raw, key)
-            second = self._second(plan, first, seconds)
+        second = self._second(plan, views)
+        first = views.first  # made again, if the transform has overwritten one
+        plan = aim_layers(
+            plan,
+            first.gathered.addresses,
+            second.addresses,
+            second.dtype,
+            second.shape,
+            first.planar,
+            self.guide,
+            None if parts.maps is None else views.map_of,
+        )
         return Prepared(plan, first, second, labels)
 
     def _mix(self, prepared: Prepared, out: np.ndarray, masks: np.ndarray | None, dtype: str) -> np.ndarray:
@@ -247,46 +259,9 @@ class KeyedMixer:
                 hashed.append(digest_of_images(images.gathered.arrays if images.alike else images.arrays))
         return fingerprint_of(hashed)
 
-    def _first(
-        self, parts: Samples, raw: tuple[Images | None, Images | None], key: bytes | None
-    ) -> tuple[Images, Images | Callable[[list[int]], Images] | None]:
-        """Return all first views, and all second views, a function that makes those of given samples, or None."""
-        held, seconds = raw
-        transform = self._transform
-        if transform is None and held is not None:
-            return held, seconds
-        if parts.seconds is not None:
-            raise ValueError(
-                "samples are already pairs of views, as TwoViews returns them: pass the transform to TwoViews or to "
-                "the collator, not to both"
-            )
-        if transform is None or key is None:
-            raise ValueError("the plan has no key to draw views from, because MiAMix drew it and not a MiAMixCollator")
-        rng = stream(key, VIEWS)
-        made: list[Any] = []
-
-        # A view's type gives its layout if Albumentations made it, or if an array became a tensor or vice versa.
-        def layout_of(views: list[Any]) -> str:
-            changed = is_tensor(views[0]) != is_tensor(parts.images[0])
-            if self.layout == "auto" or not (transform.takes_arrays or changed):
-                return self.layout
-            return "channels_first" if is_tensor(views[0]) else "channels_last"
-
-        def make(indices: Sequence[int], which: str) -> Images:
-            images, planar = parts.images, False
-            if transform.takes_arrays and held is not None:
-                images, planar = held.arrays, held.planar
-            views = transform.make(images, planar, indices, rng, lambda i: f"the {which} view of sample {i}", made)
-            made.extend(views)
-            return read_images(
-                views, layout_of(views), lambda v: f"the transform's {which} view of sample {indices[v]}"
-            )
-
-        return make(range(len(parts.images)), "first"), lambda needed: make(needed, "second")
-
-    def _second(self, plan: MixPlan, first: Images, seconds: Images | Callable[[list[int]], Images] | None) -> Gathered:
+    def _second(self, plan: MixPlan, views: BatchViews) -> Gathered:
         """Return second views by sample. If a sample needs none, its first view is used instead."""
-        shared = plan.second_view == "shared" or seconds is None
+        shared = plan.second_view == "shared" or not views.has_seconds
         if len(plan) == 1 and shared and len(plan.layers):
             self._once.warn(
                 "a batch of one",
@@ -294,8 +269,8 @@ class KeyedMixer:
                 "last batch that is too small, use DataLoader(drop_last=True)",
             )
         if plan.second_view == "shared" or not len(plan.layers):
-            return first.gathered
-        if seconds is None:
+            return views.first.gathered
+        if not views.has_seconds:
             if self.config.p_self > 0:
                 self._once.warn(
                     "unmixed",
@@ -303,11 +278,9 @@ class KeyedMixer:
                     f"{self.config.p_self:.0%} of the images come out unmixed. Pass transform=, wrap the dataset in "
                     "TwoViews, or set p_self=0",
                 )
-            return first.gathered
-        needed = list(range(len(plan)))
-        if not isinstance(seconds, Images):
-            needed = plan.needs_second_view
-            seconds = seconds(needed)
+            return views.first.gathered
+        needed, seconds = views.seconds(plan.needs_second_view)
+        first = views.first
         example, other = first.arrays[0], seconds.arrays[0]
         if (example.shape, example.dtype, first.planar) != (other.shape, other.dtype, seconds.planar):
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +21,7 @@ from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.samples.addresses import gather
 from miamix_cpu.samples.images import mixable, warn_of_range
 from miamix_cpu.samples.labels import read_labels
+from miamix_cpu.views.guides import aim_layers
 
 TARGETS = ("soft", "pair")
 
@@ -44,6 +46,10 @@ class MiAMix:
         Soft targets y become y * (1 - s) + s / num_classes.
     return_masks : bool
         Include the masks in the batch.
+    guide : callable, optional
+        Makes the guide of a view, for saliencymix, attentivecutmix and guidedmixup: it gets a copy of the view and
+        returns a map (h, w), of the same size for all views; larger is more important. By default guides are computed
+        as the options of these methods say.
 
     Examples
     --------
@@ -66,6 +72,7 @@ class MiAMix:
         targets: str = "soft",
         label_smoothing: float = 0.0,
         return_masks: bool = False,
+        guide: Callable[[np.ndarray], Any] | None = None,
     ) -> None:
         if config is not None and not isinstance(config, MiAMixConfig):
             raise TypeError(_not_a_config(config))
@@ -79,13 +86,23 @@ class MiAMix:
         self.targets = targets
         self.label_smoothing = check_real("label_smoothing", label_smoothing, high=1.0)
         self.return_masks = bool(return_masks)
+        self.guide = check_guide(guide)
         self._once = Once(shared=False)
         self._range_is_known = False
 
     def __repr__(self) -> str:
         return f"MiAMix(num_classes={self.num_classes}, config={self.config!r})"
 
-    def __call__(self, images: Any, labels: Any, *, rng: np.random.Generator, second: Any = None) -> MixedBatch:
+    def __call__(
+        self,
+        images: Any,
+        labels: Any,
+        *,
+        rng: np.random.Generator,
+        second: Any = None,
+        maps: Any = None,
+        second_maps: Any = None,
+    ) -> MixedBatch:
         """Mix a batch: draw a plan and render it.
 
         Parameters
@@ -97,10 +114,13 @@ class MiAMix:
         second : like `images`, optional
             Second views. `second[i]` is the second view of sample i itself, so sample i is mixed with
             `second[partner[i]]`. By default these are `images`, and a sample that is its own partner stays unmixed.
+        maps, second_maps : (N, h, w) or N maps, optional
+            Guides of the first and second views, for the methods that need them. Without `second`, `maps` are those of
+            both.
         """
         images = check_batch(images, "images")
         n, height, width = images.shape[:3]
-        return self._render(self.plan(n, height, width, rng=rng), images, labels, second)
+        return self._render(self.plan(n, height, width, rng=rng), images, labels, second, maps, second_maps)
 
     def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator) -> MixPlan:
         """Draw all random choices for a batch of `n` images of `height` x `width` pixels."""
@@ -111,15 +131,24 @@ class MiAMix:
             raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
         return draw_plan(self.config, n, height, width, rng)
 
-    def render(self, plan: MixPlan, images: Any, labels: Any, *, second: Any = None) -> MixedBatch:
-        """Mix `images` according to `plan`. The result depends only on the plan and the views.
+    def render(
+        self,
+        plan: MixPlan,
+        images: Any,
+        labels: Any,
+        *,
+        second: Any = None,
+        maps: Any = None,
+        second_maps: Any = None,
+    ) -> MixedBatch:
+        """Mix `images` according to `plan`. The result depends only on the plan, the views and their guides.
 
         Raises
         ------
         TypeError, ValueError
             If an argument is invalid, or if the plan cannot be rendered (see `MixPlan.checked`).
         """
-        return self._render(plan.checked(), check_batch(images, "images"), labels, second)
+        return self._render(plan.checked(), check_batch(images, "images"), labels, second, maps, second_maps)
 
     def _warn_unmixed(self, plan: MixPlan) -> None:
         """Warn once that self-pairs stay unmixed because there are no second views."""
@@ -131,7 +160,24 @@ class MiAMix:
                 "they come out unmixed. Pass other augmented views of the same samples as second=, or set p_self=0",
             )
 
-    def _render(self, plan: MixPlan, images: np.ndarray, labels: Any, second: Any) -> MixedBatch:
+    def _maps(self, count: int, second: Any, maps: Any, second_maps: Any) -> Callable[[int, int], Any] | None:
+        """Return the caller's maps, by (which, sample); None if there are none."""
+        if maps is None and second_maps is None:
+            return None
+        if maps is None or (second is not None and second_maps is None):
+            raise ValueError("maps and second_maps must be given together if there are second views")
+        if second is None and second_maps is not None:
+            raise ValueError("second_maps needs second views: pass second=")
+        if self.guide is not None:
+            raise ValueError("guides are either given (maps) or made (MiAMix(guide=...)), got both")
+        for name, values in (("maps", maps), ("second_maps", second_maps)):
+            if values is not None and len(values) != count:
+                raise ValueError(f"{name} must have one map for each of {count} images, got {len(values)}")
+        return lambda which, sample: (maps, second_maps)[which][sample]
+
+    def _render(
+        self, plan: MixPlan, images: np.ndarray, labels: Any, second: Any, maps: Any, second_maps: Any
+    ) -> MixedBatch:
         if images.shape[:3] != (len(plan), plan.height, plan.width):
             raise ValueError(
                 f"images must be {len(plan)} images of {plan.height} x {plan.width} pixels, as in the plan, got "
@@ -159,7 +205,10 @@ class MiAMix:
         out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
         masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
         other = first if second is None else gather(others)
-        lam = mix_views(plan, first.addresses, other.addresses, first.dtype, out, masks, scale, bias)
+        given = self._maps(len(plan), second, maps, second_maps)
+        views = first.addresses, other.addresses
+        plan = aim_layers(plan, *views, first.dtype, first.shape, False, self.guide, given)
+        lam = mix_views(plan, *views, first.dtype, out, masks, scale, bias)
         soft = None
         if self.targets == "soft":
             soft = np.empty((len(plan), self.num_classes), dtype=np.float32)
@@ -172,6 +221,18 @@ class MiAMix:
             plan=plan,
             masks=masks,
         )
+
+
+def check_guide(guide: Any) -> Callable[[np.ndarray], Any] | None:
+    """Raise TypeError unless `guide` is None or callable; return it."""
+    if isinstance(guide, str):
+        raise TypeError(
+            f"guide must be callable, got {guide!r}: how guides are computed is an option of the methods, "
+            f"SaliencyMixOptions(guide={guide!r})"
+        )
+    if guide is not None and not callable(guide):
+        raise TypeError(f"guide must be callable, got {short(guide)}")
+    return guide  # type: ignore[no-any-return]
 
 
 def _not_a_config(config: Any) -> str:

@@ -7,11 +7,13 @@ from functools import cache
 import numpy as np
 
 from miamix_cpu.config import METHODS, MiAMixConfig
-from miamix_cpu.masks import method_of
+from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.masks.smooth import smooth
 from miamix_cpu.mix.render import mix_views
+from miamix_cpu.mix.resize import paste_resized
 from miamix_cpu.mix.targets import soft_targets
 from miamix_cpu.plan.sampling import draw_plan
+from miamix_cpu.views.guides import aim_layers
 
 #: The dtypes of views and of the mixed images.
 MIXES = (("uint8", "uint8"), ("uint8", "float32"), ("float32", "float32"))
@@ -36,23 +38,31 @@ def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> N
     smoothed = config is None or config.p_smooth > 0
     for name, weight in weights.items():
         if weight > 0:
-            compile_method(METHODS.index(name), smoothed)
+            for views in ("uint8", "float32"):
+                if dtype in (None, "float32", views):
+                    compile_method(METHODS.index(name), smoothed, views)
     for views, mixed in MIXES:
         if dtype in (None, mixed):
             compile_mix(views, mixed)
 
 
 @cache
-def compile_method(code: int, smoothed: bool) -> None:
-    """Have one method draw a layer, fill its hole, and have that smoothed."""
+def compile_method(code: int, smoothed: bool, views: str) -> None:
+    """Have one method draw a layer, aim it by guides, fill its hole, and have that smoothed."""
     config = MiAMixConfig.plain(METHODS[code], p_smooth=float(smoothed))
-    plan = draw_plan(config, 1, 2, 2, np.random.default_rng(0))
-    holes = np.empty((1, 2, 2), np.float32)
-    slots = np.zeros(1, np.int64)
-    if hasattr(method_of(code), "fill"):
-        method_of(code).fill(plan.layers, code, slots, holes, plan.coefficients)
+    method, plan = method_of(code), draw_plan(config, 1, 2, 2, np.random.default_rng(0))
+    holes, slots = np.empty((1, 2, 2), np.float32), np.zeros(1, np.int64)
+    images = np.zeros((1, 2, 2), views)
+    address = np.array([images.ctypes.data], np.uint64)
+    plan = aim_layers(plan, address, address, views, (2, 2), False)
+    if hasattr(method, "fill"):
+        method.fill(plan.layers, code, slots, holes, plan.coefficients)
         if plan.layers["window"].any():
             smooth(plan.layers, slots, holes)
+    if getattr(method, "RESIZES", False):
+        canvas = np.empty((1, 4), views)
+        resizes = methods_that("RESIZES")
+        paste_resized(canvas, canvas.ctypes.data, address, plan.layers, plan.first_layer, resizes, 0, 1, 2, 1, False)
 
 
 @cache

@@ -16,7 +16,7 @@ from miamix_cpu.cli import UserError
 from miamix_cpu.cli.gallery import Row, row_of
 from miamix_cpu.cli.preview import PHOTOGRAPHS, crops, photographs, read_picture
 from miamix_cpu.collate import MiAMixCollator
-from miamix_cpu.config import MIXUP, MiAMixConfig
+from miamix_cpu.config import METHODS, MiAMixConfig
 from miamix_cpu.mixer import MiAMix
 from miamix_cpu.plan.mix_plan import LAYER
 
@@ -75,7 +75,7 @@ def draw(scene: Scene, pictures: Sequence[tuple[str, np.ndarray]]) -> list[Row]:
     batch = collate(samples)
     # The views are those that the same plan shows where its masks are all 1, and all 0.
     layers = np.zeros(scene.count, dtype=LAYER)
-    layers["method"] = MIXUP
+    layers["method"] = METHODS.index("mixup")
     bare = dataclasses.replace(batch.plan, layers=layers, first_layer=np.arange(scene.count + 1))
     first = collate.replay(samples, bare).images.permute(0, 2, 3, 1).numpy()
     layers["ratio"] = 1

@@ -26,9 +26,16 @@ UNIFORMS = 10
 def method_of(code: int) -> Any:
     """The module of the method with this code; it is imported when it is first used.
 
-    It has `AUGMENTABLE`, whether its masks are rotated, sheared and smoothed (the paper leaves the others alone);
-    `draw`; `fill`, unless its hole is one number everywhere; and `finish`, where its blocks of `coefficients` are
-    more than normals.
+    It has `draw`, and `fill` unless its hole is one number everywhere. Where they apply, it also has
+
+    - `TURNS`, `SMOOTHS`: True if its masks are rotated and sheared, and smoothed
+    - `BOX`: True if its hole is an upright box (unless turned) of 1, and `level` outside
+    - `finish`: makes its blocks of `coefficients` of normals
+    - `GUIDED`: "partner" if its hole depends on a guide of the partner's view, "both" if also on one of the first view,
+      and `aim`, which sets its fields by the guides
+    - `RESIZES`: True if its box shows the whole partner, resized (`mix/resize.py`)
+    - `details`: what `describe` says of a layer beyond its ratio
+    - `rules`: what must hold for its layers of a plan that is read from a file
     """
     return import_module(f"{__name__}.{METHODS[code]}")
 

@@ -7,14 +7,20 @@ lie at 45 degrees with variances 1 + q and 1 - q, so the record holds the two st
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.masks.gmix import draw_gaussians, fill
 
-__all__ = ["AUGMENTABLE", "draw", "fill"]
+__all__ = ["details", "draw", "fill"]
 
-AUGMENTABLE = False
+
+def details(layer: np.void) -> list[str]:
+    """What `describe` says of a layer."""
+    longer, shorter = max(layer["height"], layer["width"]), min(layer["height"], layer["width"])
+    return [f"axes {longer / max(shorter, 1e-9):.1f}:1 at {math.degrees(layer['angle']) % 180:.0f} deg"]
 
 
 def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:

@@ -15,14 +15,20 @@ from miamix_cpu.jit.flags import exact_entry
 
 
 def draw_augmentation(
-    layers: np.ndarray, augmentable: np.ndarray, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int
+    layers: np.ndarray,
+    turns: np.ndarray,
+    smooths: np.ndarray,
+    uniforms: np.ndarray,
+    config: MiAMixConfig,
+    height: int,
+    width: int,
 ) -> None:
     """Derive `augmented`, `angle`, `shear` and `window` of the layers whose method takes them.
 
     Parameters
     ----------
     layers : `plan.LAYER` (L,); changed
-    augmentable : bool (number of methods,), by code
+    turns, smooths : bool (number of methods,), by code: whether a method's masks are rotated and sheared, and smoothed
     uniforms : float64 (L, masks.UNIFORMS), in [0, 1); columns 1 to 5 are used
     config : MiAMixConfig
     height, width : int, pixels
@@ -32,14 +38,15 @@ def draw_augmentation(
     windows = max(1, (largest - 1) // 2)
     angle_max = math.radians(config.angle_max)
     fill_augmentation(
-        layers, augmentable, uniforms, config.p_aug, config.p_smooth, angle_max, config.shear_max, windows
+        layers, turns, smooths, uniforms, config.p_aug, config.p_smooth, angle_max, config.shear_max, windows
     )
 
 
 @exact_entry
 def fill_augmentation(
     layers: np.ndarray,
-    augmentable: np.ndarray,
+    turns: np.ndarray,
+    smooths: np.ndarray,
     uniforms: np.ndarray,
     p_aug: float,
     p_smooth: float,
@@ -51,18 +58,16 @@ def fill_augmentation(
 
     Parameters
     ----------
-    layers, augmentable, uniforms : as in `draw_augmentation`
+    layers, turns, smooths, uniforms : as in `draw_augmentation`
     p_aug, p_smooth, shear_max : float
     angle_max : float, radians
     windows : int, how many sizes there are to choose from
     """
     for j in range(layers.size):
         layer = layers[j]
-        if not augmentable[layer["method"]]:
-            continue
-        if uniforms[j, 1] < p_aug:
+        if turns[layer["method"]] and uniforms[j, 1] < p_aug:
             layer["augmented"] = True
             layer["angle"] = angle_max * (2 * uniforms[j, 3] - 1)
             layer["shear"] = shear_max * (2 * uniforms[j, 4] - 1)
-        if uniforms[j, 2] < p_smooth:
+        if smooths[layer["method"]] and uniforms[j, 2] < p_smooth:
             layer["window"] = 3 + 2 * math.floor(uniforms[j, 5] * windows)

@@ -15,7 +15,7 @@ import numpy as np
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.jit.flags import entry, exact, exact_entry, kernel
 
-AUGMENTABLE = True
+TURNS = SMOOTHS = BOX = True
 
 
 def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:
@@ -60,7 +60,7 @@ def draw_boxes(layers: np.ndarray, code: int, uniforms: np.ndarray, inside: bool
 
 @entry
 def fill(layers: np.ndarray, code: int, slots: np.ndarray, holes: np.ndarray, coefficients: np.ndarray) -> None:
-    """Fill holes with 1 inside their box, 0 elsewhere.
+    """Fill holes with 1 inside their box, `level` elsewhere.
 
     Parameters
     ----------
@@ -79,7 +79,8 @@ def fill(layers: np.ndarray, code: int, slots: np.ndarray, holes: np.ndarray, co
         if layer["augmented"]:
             fill_turned(hole, layer["cy"], layer["cx"], layer["height"], layer["width"], layer["angle"], layer["shear"])
         else:
-            fill_upright(hole, box_of(layer["cy"], layer["cx"], layer["height"], layer["width"], rows, columns))
+            box = box_of(layer["cy"], layer["cx"], layer["height"], layer["width"], rows, columns)
+            fill_upright(hole, box, layer["level"])
 
 
 @exact
@@ -108,19 +109,21 @@ def box_of(cy: float, cx: float, height: float, width: float, rows: int, columns
 
 
 @kernel
-def fill_upright(hole: np.ndarray, box: Any) -> None:
-    """Fill `hole` with 1 inside `box`, 0 elsewhere.
+def fill_upright(hole: np.ndarray, box: Any, level: float) -> None:
+    """Fill `hole` with 1 inside `box`, `level` elsewhere.
 
     Parameters
     ----------
     hole : float32 (H, W), C-contiguous; overwritten
     box : 4 int, from `box_of`
+    level : float in [0, 1]
     """
     top, bottom, left, right = box
+    outside = np.float32(level)
     for y in range(hole.shape[0]):
         row = hole[y]
         for x in range(row.size):
-            row[x] = np.float32(0.0)
+            row[x] = outside
         if top <= y < bottom:
             for x in range(left, right):
                 row[x] = np.float32(1.0)

@@ -22,7 +22,7 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.jit.flags import allocating, entry, exact_entry, kernel
 from miamix_cpu.masks.threshold import choose_largest
 
-AUGMENTABLE = True
+TURNS = SMOOTHS = True
 
 #: Beyond this many harmonics along the longer side the field comes from a full FFT.
 MOST_HARMONICS = 32
@@ -102,6 +102,22 @@ def harmonics_of(height: int, width: int, decay: float, shear_max: float) -> tup
     plain = cutoff(height, width, decay)
     sheared = math.ceil(plain * (math.sqrt(1 + shear_max * shear_max / 4) + shear_max / 2))
     return (plain if plain <= MOST_HARMONICS else -1), (sheared if sheared <= MOST_HARMONICS else -1)
+
+
+def rules(layers: np.ndarray, coefficients: np.ndarray, height: int, width: int) -> list[tuple[bool, str]]:
+    """What must hold for layers of this method in a plan (`MixPlan.checked`)."""
+    rows, columns, field = layers["rows"], layers["columns"], layers["is_field"]
+    return [
+        (bool(np.all((rows % 2 == 1) & (columns >= 1) | field)), "fmix must have harmonics"),
+        (
+            bool(np.all((rows // 2 <= height // 2) & (columns - 1 <= width // 2) | field)),
+            "fmix must have harmonics below half the sampling rate",
+        ),
+        (
+            bool(np.all((rows == height) & (columns == width) | ~field)),
+            "a field of fmix must have the size of the image",
+        ),
+    ]
 
 
 @functools.lru_cache(maxsize=64)

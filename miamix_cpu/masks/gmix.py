@@ -14,8 +14,6 @@ from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.jit.flags import entry, exact_entry, kernel
 from miamix_cpu.jit.intrinsics import reinterpret
 
-AUGMENTABLE = False
-
 
 def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:
     """Derive the centre and the standard deviations, shares of the sides.

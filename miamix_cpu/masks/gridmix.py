@@ -14,7 +14,7 @@ import numpy as np
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.jit.flags import entry, exact_entry, kernel
 
-AUGMENTABLE = True
+TURNS = SMOOTHS = True
 
 
 def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:
@@ -72,6 +72,28 @@ def finish(layers: np.ndarray, coefficients: np.ndarray) -> None:
         chosen = np.argsort(-block, kind="stable")[:count]
         block[:] = 0
         block[chosen] = 1
+
+
+def details(layer: np.void) -> list[str]:
+    """What `describe` says of a layer."""
+    return [f"{layer['cells']} cells"]
+
+
+def rules(layers: np.ndarray, coefficients: np.ndarray, height: int, width: int) -> list[tuple[bool, str]]:
+    """What must hold for layers of this method in a plan (`MixPlan.checked`)."""
+    rows, columns = layers["rows"], layers["columns"]
+    blocks = (rows == columns) & ((rows == 0) | (rows == layers["cells"]) & layers["is_field"])
+    return [
+        (bool(np.all(layers["cells"] >= 1)), "cells must be at least 1"),
+        (bool(np.all(blocks)), "gridmix must have a block with all its cells, or no block"),
+        (cells_are_chosen(layers, coefficients), "gridmix's cells must be 0 or 1"),
+    ]
+
+
+def cells_are_chosen(layers: np.ndarray, coefficients: np.ndarray) -> bool:
+    """Whether the blocks of these layers hold nothing but 0 and 1."""
+    blocks = [coefficients[layer["start"] :][: int(layer["rows"]) * int(layer["columns"])] for layer in layers]
+    return all(bool(((block == 0) | (block == 1)).all()) for block in blocks)
 
 
 @entry

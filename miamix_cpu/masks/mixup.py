@@ -9,8 +9,6 @@ import numpy as np
 
 from miamix_cpu.config import MiAMixConfig
 
-AUGMENTABLE = False
-
 
 def draw(layers: np.ndarray, code: int, uniforms: np.ndarray, config: MiAMixConfig, height: int, width: int) -> None:
     """Nothing beyond the ratio."""

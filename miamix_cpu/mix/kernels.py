@@ -24,7 +24,6 @@ def mix_bytes(
     slots: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
-    partner: np.ndarray,
     layers: np.ndarray,
     first_layer: np.ndarray,
     begin: int,
@@ -45,9 +44,9 @@ def mix_bytes(
     lam : float32 (N,); changed
     masks : float32 (N, P), changed, or (0, any) where they are not wanted
     holes : float32 (S, P), C-contiguous
-    slots : int64 (L,), the layers' holes, -1 for those that need none (`merge.constant_and_box`)
-    first, second : uint64 (N,), addresses of each sample's two views; an unused second view may be any image
-    partner, layers, first_layer : the plan's
+    slots : int64 (L,), the layers' holes, negative for those that need none (`merge.constant_and_box`)
+    first, second : uint64 (N,), addresses of each sample's first view and of its partner's second view
+    layers, first_layer : the plan's
     begin, end : int
     width : int, pixels
     multiplied : bool, merge="mul" rather than "sum"
@@ -64,7 +63,7 @@ def mix_bytes(
         a, b = first_layer[i], first_layer[i + 1]
         base, box = constant_and_box(layers[a:b], slots[a:b], pixels // width, width, multiplied)
         f = array_at(first[i], pixels * channels, np.uint8)
-        s = array_at(second[partner[i]], pixels * channels, np.uint8)
+        s = array_at(second[i], pixels * channels, np.uint8)
         without_holes = masks.shape[0] == 0
         for j in range(a, b):
             without_holes = without_holes and slots[j] < 0
@@ -99,7 +98,6 @@ def mix_floats(
     slots: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
-    partner: np.ndarray,
     layers: np.ndarray,
     first_layer: np.ndarray,
     begin: int,
@@ -118,7 +116,7 @@ def mix_floats(
     Parameters
     ----------
     out : float32 (N, P * C), C-contiguous; changed
-    lam, masks, holes, slots, first, second, partner, layers, first_layer : as in `mix_bytes`
+    lam, masks, holes, slots, first, second, layers, first_layer : as in `mix_bytes`
     begin, end, width, multiplied, measured, planar_in, planar_out : as in `mix_bytes`
     scale, bias : float32 (C,), applied to the mixed values
     like : an array of the views' dtype, with any values
@@ -129,7 +127,7 @@ def mix_floats(
         a, b = first_layer[i], first_layer[i + 1]
         base, box = constant_and_box(layers[a:b], slots[a:b], pixels // width, width, multiplied)
         f = array_at(first[i], pixels * channels, like.dtype)
-        s = array_at(second[partner[i]], pixels * channels, like.dtype)
+        s = array_at(second[i], pixels * channels, like.dtype)
         without_holes = masks.shape[0] == 0
         for j in range(a, b):
             without_holes = without_holes and slots[j] < 0

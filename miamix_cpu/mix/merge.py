@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.config import CUTMIX, MIXUP
 from miamix_cpu.jit.flags import kernel
 from miamix_cpu.masks.cutmix import box_of
+
+#: What a layer has instead of a hole's place, where it needs none: its hole is its ratio everywhere (mixup), or it is
+#: an upright box.
+CONSTANT, BOX = -1, -2
 
 #: `lam` is measured in integers of this many steps: exact for binary masks and in any order of summation, and each
 #: pixel is rounded by at most 1.2e-7. More steps would leave float32 no bit for the half that rounds.
@@ -22,7 +25,7 @@ def constant_and_box(layers: np.ndarray, slots: np.ndarray, rows: int, columns: 
     Parameters
     ----------
     layers : `plan.LAYER` (k,)
-    slots : int64 (k,), the layers' holes, -1 for those that need none: mixup, and cutmix where it is an upright box
+    slots : int64 (k,), the layers' holes, CONSTANT or BOX for those that need none
     rows, columns : int, pixels
     multiplied : bool, the product of 1 - ratio (eq. 10) rather than 1 - clip(sum of ratios, 0, 1) (eq. 11)
 
@@ -33,9 +36,11 @@ def constant_and_box(layers: np.ndarray, slots: np.ndarray, rows: int, columns: 
     base, box = 1.0, (0, 0, 0, 0)
     for j in range(layers.size):
         layer = layers[j]
-        if layer["method"] == MIXUP:
-            base = base * (1.0 - layer["ratio"]) if multiplied else max(0.0, base - layer["ratio"])
-        elif layer["method"] == CUTMIX and slots[j] < 0:
+        if slots[j] >= 0:
+            continue
+        hole = layer["ratio"] if slots[j] == CONSTANT else layer["level"]
+        base = base * (1.0 - hole) if multiplied else max(0.0, base - hole)
+        if slots[j] == BOX:
             box = box_of(layer["cy"], layer["cx"], layer["height"], layer["width"], rows, columns)
     return base, box
 
@@ -51,7 +56,7 @@ def merge(mask: np.ndarray, start: int, holes: np.ndarray, slots: np.ndarray, ba
     mask : float32 (p,); overwritten with pixels `start` to `start + p`
     start : int
     holes : float32 (S, P)
-    slots : int64 (k,), the sample's layers' holes, -1 for layers without
+    slots : int64 (k,), the sample's layers' holes, negative for layers without
     base : float in [0, 1], the mask of the layers without
     multiplied : bool, eq. 10 rather than eq. 11
     """

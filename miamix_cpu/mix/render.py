@@ -1,7 +1,7 @@
 """Render a batch, stages 3 and 4: a pure function of a plan and the views, without any random state.
 
 Samples are rendered in chunks whose holes fit into the L2 cache: one call of `fill` for each method among them, one
-that smooths, one that merges, measures and blends.
+that smooths, one that pastes resized partners, one that merges, measures and blends.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.config import CUTMIX, METHODS
+from miamix_cpu.config import METHODS
 from miamix_cpu.jit.flags import entry
 from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.masks.smooth import smooth
 from miamix_cpu.mix.kernels import mix_bytes, mix_floats
+from miamix_cpu.mix.merge import BOX, CONSTANT
+from miamix_cpu.mix.resize import paste_resized
 from miamix_cpu.plan.mix_plan import MixPlan
 
 _CHUNK = 1 << 20  # bytes of holes; from 128 KiB to 4 MiB it makes hardly a difference
@@ -49,18 +51,20 @@ def mix_views(
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     """
     n, layers, ends = len(plan), plan.layers, plan.first_layer
+    second = second[plan.partner]
     slots, begins = np.empty(len(layers), dtype=np.int64), np.empty(n + 1, dtype=np.int64)
-    used = np.zeros((n, len(METHODS) + 1), dtype=np.int64)
+    used = np.zeros((n, len(METHODS) + 2), dtype=np.int64)
     capacity = max(1, _CHUNK // (4 * plan.height * plan.width))
-    chunks, most = assign_holes(layers, ends, methods_that("fill"), capacity, masks is None, slots, begins, used)
+    kinds = methods_that("fill"), methods_that("BOX"), methods_that("RESIZES")
+    chunks, most = assign_holes(layers, ends, *kinds, capacity, masks is None, slots, begins, used)
     flat_holes = np.empty((most, plan.height * plan.width), dtype=np.float32)
     holes = flat_holes.reshape(most, plan.height, plan.width)
     lam = np.empty(n, dtype=np.float32)
     rows = out.reshape(n, -1)
     flat_masks = _NO_MASKS if masks is None else masks.reshape(n, -1)
-    views = (first, second, plan.partner, layers, ends)
+    views = (first, second, layers, ends)
     rules = (plan.width, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
-    for chunk, (*counts, smoothed) in enumerate(used[:chunks].tolist()):
+    for chunk, (*counts, smoothed, resized) in enumerate(used[:chunks].tolist()):
         begin, end = begins[chunk], begins[chunk + 1]
         those = slice(ends[begin], ends[end])
         for code, count in enumerate(counts):
@@ -68,6 +72,12 @@ def mix_views(
                 method_of(code).fill(layers[those], code, slots[those], holes, plan.coefficients)
         if smoothed:
             smooth(layers[those], slots[those], holes)
+        if resized:
+            canvas = np.empty((resized, rows.shape[1]), dtype)  # keeps what `second` points to
+            address = canvas.ctypes.data
+            paste_resized(
+                canvas, address, second, layers, ends, kinds[2], begin, end, plan.width, scale.size, planar_in
+            )
         if out.dtype == np.uint8:
             mix_bytes(rows, lam, flat_masks, flat_holes, slots, *views, begin, end, *rules)
         else:
@@ -80,6 +90,8 @@ def assign_holes(
     layers: np.ndarray,
     first_layer: np.ndarray,
     has_hole: np.ndarray,
+    is_box: np.ndarray,
+    resizes: np.ndarray,
     capacity: int,
     boxes: bool,
     slots: np.ndarray,
@@ -91,13 +103,13 @@ def assign_holes(
     Parameters
     ----------
     layers, first_layer : the plan's
-    has_hole : bool (number of methods,), by code
-    capacity : int, after how many holes a chunk ends
+    has_hole, is_box, resizes : bool (number of methods,), by code: `fill`, `BOX` and `RESIZES` of a method
+    capacity : int, after how many holes, and resized partners, a chunk ends
     boxes : bool, an upright box that is the only hole of its sample needs none
-    slots : int64 (L,); overwritten with each layer's place among its chunk's holes, -1 for none
+    slots : int64 (L,); overwritten with each layer's place among its chunk's holes, or CONSTANT or BOX
     begins : int64 (N + 1,); overwritten from its start with each chunk's first sample, and at last N
-    used : int64 (N, number of methods + 1), zeros; changed to each chunk's number of holes by method, and of those that
-        are smoothed
+    used : int64 (N, number of methods + 2), zeros; changed to each chunk's number of holes by method, of holes that are
+        smoothed, and of samples whose partner is resized
 
     Returns
     -------
@@ -107,20 +119,25 @@ def assign_holes(
     chunk, slot, most = 0, 0, 0
     begins[0] = 0
     for i in range(first_layer.size - 1):
-        if slot >= capacity:
+        if slot + used[chunk, has_hole.size + 1] >= capacity:
             chunk, slot = chunk + 1, 0
             begins[chunk] = i
-        holes = 0
+        holes, resized = 0, False
         for j in range(first_layer[i], first_layer[i + 1]):
             holes += has_hole[layers[j]["method"]]
+            resized = resized or resizes[layers[j]["method"]]
+        used[chunk, has_hole.size + 1] += resized
         for j in range(first_layer[i], first_layer[i + 1]):
             layer = layers[j]
-            box = boxes and holes == 1 and layer["method"] == CUTMIX and not layer["augmented"] and layer["window"] == 0
-            slots[j] = -1
-            if has_hole[layer["method"]] and not box:
+            method = layer["method"]
+            if not has_hole[method]:
+                slots[j] = CONSTANT
+            elif boxes and holes == 1 and is_box[method] and not layer["augmented"] and layer["window"] == 0:
+                slots[j] = BOX
+            else:
                 slots[j] = slot
                 slot += 1
-                used[chunk, layer["method"]] += 1
+                used[chunk, method] += 1
                 used[chunk, has_hole.size] += layer["window"] > 0
         most = max(most, slot)
     begins[chunk + 1] = first_layer.size - 1

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu import __version__
-from miamix_cpu.config import FMIX, GRIDMIX, LARGEST_WINDOW, METHODS
+from miamix_cpu.config import LARGEST_WINDOW, METHODS
+from miamix_cpu.masks import method_of
+from miamix_cpu.options import GUIDES
 
 #: One record a layer. Lengths are shares of the image's sides unless said otherwise; fields that a method does not
 #: use are 0. `height` and `width` are the sides of cutmix's box, the side share of gridmix's holes, or the standard
-#: deviations of gmix and agmix along their own axes.
+#: deviations of gmix, agmix and smoothmix along their own axes.
 LAYER = np.dtype(
     [
         ("sample", "<i8"),  # the sample it belongs to
@@ -25,21 +27,23 @@ LAYER = np.dtype(
         ("cx", "<f8"),
         ("height", "<f8"),
         ("width", "<f8"),
+        ("level", "<f8"),  # hmix: the hole outside of its box
         ("augmented", "?"),  # rotated by `angle` and sheared by `shear`
         ("angle", "<f8"),  # radians, from +x towards +y; agmix: of the Gaussian's first axis
         ("shear", "<f8"),
         ("window", "<i8"),  # side of the average filter in pixels, odd; 0 for none
-        ("cells", "<i8"),  # gridmix: cells along the shorter side
+        ("cells", "<i8"),  # gridmix: cells along the shorter side; attentivecutmix: along each side
+        ("guide", "u1"),  # how guides are computed: 1 + index into options.GUIDES
         ("decay", "<f8"),  # fmix: power by which amplitudes fall
         ("dither", "<f8"),  # in [0, 1): rounds a count of pixels or cells without bias
         ("start", "<i8"),  # its block of `coefficients`: first index, rows, columns
         ("rows", "<i8"),
         ("columns", "<i8"),
-        ("is_field", "?"),  # the block has one number a pixel or a cell: fmix's field itself, gridmix's random cells
+        ("is_field", "?"),  # the block has one number a pixel or a cell: fmix's field itself, cells, guidedmixup's hole
     ]
 )
 
-_FORMAT = 2
+_FORMAT = 3
 _LARGEST = 1e6  # of any number in a plan; what is drawn stays far below
 
 
@@ -79,8 +83,8 @@ class MixPlan:
     first_layer : int64 (n + 1,)
         `layers[first_layer[i]:first_layer[i + 1]]` are the layers of sample i.
     coefficients : float32 (m,)
-        What does not fit a record: standard normals for fmix's harmonics, or fmix's field; for the cells of gridmix 1
-        where they are holes and 0 elsewhere.
+        What does not fit a record: standard normals for fmix's harmonics, or fmix's field; for cells 1 where they are
+        holes and 0 elsewhere; guidedmixup's hole. What depends on guides is 0 until the batch is rendered.
     merge : "mul" or "sum"
     lam_from : "merged" or "orig"
     second_view : "independent" or "shared"
@@ -228,11 +232,8 @@ class MixPlan:
         n, layers = len(self.partner), self.layers
         sizes = np.diff(self.first_layer)
         rows, columns = layers["rows"].astype(np.int64), layers["columns"].astype(np.int64)
-        fmix, field = layers["method"] == FMIX, layers["is_field"]
-        harmonic = fmix & ~field
         ends = layers["start"] + block_sizes(layers, np.float64)  # in which nothing overflows
-        grid = layers["method"] == GRIDMIX
-        names = ("ratio", "cy", "cx", "height", "width", "angle", "shear", "decay", "dither")
+        names = ("ratio", "cy", "cx", "height", "width", "level", "angle", "shear", "decay", "dither")
         numbers = [layers[name] for name in names]
         rules = (
             (self.height >= 1 and self.width >= 1, "height and width must be at least 1"),
@@ -253,52 +254,36 @@ class MixPlan:
             (all(bool(np.all(np.abs(c) <= _LARGEST)) for c in numbers), f"layers must be finite, at most {_LARGEST:g}"),
             (bool(np.all(layers["decay"] >= 0)), "decay must be at least 0"),
             (bool(np.all((layers["ratio"] >= 0) & (layers["ratio"] <= 1))), "ratio must be in [0, 1]"),
+            (bool(np.all((layers["level"] >= 0) & (layers["level"] <= 1))), "level must be in [0, 1]"),
+            (bool(np.all(layers["guide"] <= len(GUIDES))), "guide must be a known code"),
             (bool(np.all((layers["dither"] >= 0) & (layers["dither"] < 1))), "dither must be in [0, 1)"),
             (bool(np.all((layers["window"] == 0) | (layers["window"] % 2 == 1))), "window must be odd"),
             (
                 bool(np.all((layers["window"] >= 0) & (layers["window"] <= LARGEST_WINDOW))),
                 f"window must be at most {LARGEST_WINDOW}",
             ),
-            (bool(np.all(layers["cells"][grid] >= 1)), "cells must be at least 1"),
             (bool(np.all((rows >= 0) & (columns >= 0) & (layers["start"] >= 0))), "blocks must not be negative"),
             (bool(np.all(ends <= len(self.coefficients))), "blocks must lie inside coefficients"),
             (bool(np.all(np.abs(self.coefficients) <= _LARGEST)), f"coefficients must be finite, at most {_LARGEST:g}"),
-            (bool(np.all((rows % 2 == 1)[harmonic] & (columns >= 1)[harmonic])), "fmix must have harmonics"),
-            (
-                bool(np.all((rows // 2 <= self.height // 2) & (columns - 1 <= self.width // 2) | ~harmonic)),
-                "fmix must have harmonics below half the sampling rate",
-            ),
-            (
-                bool(np.all((rows == self.height) & (columns == self.width) | ~(fmix & field))),
-                "a field of fmix must have the size of the image",
-            ),
-            (
-                bool(np.all((rows == columns) & ((rows == 0) | (rows == layers["cells"]) & field) | ~grid)),
-                "gridmix must have a block with all its cells, or no block",
-            ),
-            (self._cells_are_chosen(layers[grid & (rows > 0)]), "gridmix's cells must be 0 or 1"),
         )
         for holds, words in rules:
             if not holds:
                 raise ValueError(words)
-
-    def _cells_are_chosen(self, layers: np.ndarray) -> bool:
-        """Whether the blocks of these layers hold nothing but 0 and 1."""
-        blocks = [self.coefficients[layer["start"] :][: int(layer["rows"]) * int(layer["columns"])] for layer in layers]
-        return all(bool(((block == 0) | (block == 1)).all()) for block in blocks)
+        for code in np.unique(layers["method"]).tolist():
+            of_method = getattr(method_of(code), "rules", None)
+            if of_method is not None:
+                own = of_method(layers[layers["method"] == code], self.coefficients, self.height, self.width)
+                for holds, words in own:
+                    if not holds:
+                        raise ValueError(words)
 
 
 def describe_layer(layer: np.void) -> str:
     """One layer in words, e.g. "cutmix 0.31 (rotated 40 deg, sheared 0.20, smoothed 5 px)"."""
-    method = METHODS[layer["method"]]
-    details = []
+    own = getattr(method_of(int(layer["method"])), "details", None)
+    details = [] if own is None else own(layer)
     if layer["augmented"]:
         details.append(f"rotated {math.degrees(layer['angle']):.0f} deg, sheared {layer['shear']:.2f}")
-    elif method == "agmix":
-        longer, shorter = max(layer["height"], layer["width"]), min(layer["height"], layer["width"])
-        details.append(f"axes {longer / max(shorter, 1e-9):.1f}:1 at {math.degrees(layer['angle']) % 180:.0f} deg")
-    if method == "gridmix":
-        details.insert(0, f"{layer['cells']} cells")
     if layer["window"]:
         details.append(f"smoothed {layer['window']} px")
-    return f"{method} {layer['ratio']:.2f}" + (f" ({', '.join(details)})" if details else "")
+    return f"{METHODS[layer['method']]} {layer['ratio']:.2f}" + (f" ({', '.join(details)})" if details else "")

@@ -42,18 +42,22 @@ def draw_plan(
     samples : bytes, optional
         The samples' digest, kept in the plan.
     """
-    gammas = draw_gammas(n, config.alpha, config.k_max, rng)
     partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
     layers = np.zeros(n * config.k_max, dtype=LAYER)
     drawn = -1
     while drawn < 0:
         uniforms = rng.random(n + uniforms_for(n))
         drawn = pair_and_divide(
-            partner, first_layer, layers, config.k_min, config.k_max, config.p_self, gammas, config.alpha < _GAMMA_FROM,
-            uniforms[:n], uniforms[n:],
-        )  # fmt: skip
+            partner, first_layer, layers, config.k_min, config.k_max, config.p_self, uniforms[:n], uniforms[n:]
+        )
     layers = layers[:drawn]
-    draw_layers(config, layers, height, width, rng.random((drawn, UNIFORMS)))
+    uniforms = rng.random((drawn, UNIFORMS))
+    counts = np.zeros(len(METHODS), dtype=np.int64)
+    choose_methods(layers, uniforms, config.shares, counts)
+    alphas = config.alphas
+    gammas, logarithms = draw_gammas(drawn, alphas if isinstance(alphas, float) else alphas[layers["method"]], rng)
+    draw_ratios(first_layer, layers, gammas, logarithms, *config.ratio_range)
+    draw_layers(config, layers, counts, height, width, uniforms)
     coefficients = draw_coefficients(layers, rng)
     if probability < 1:
         # Last of all, so that a schedule changes who is mixed and nothing else.
@@ -75,23 +79,27 @@ def draw_plan(
     )
 
 
-def draw_gammas(n: int, alpha: float, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Gamma variates of shape `alpha`, or their logarithms where `alpha` is below 0.1: float64 (n, 2 * most).
+def draw_gammas(count: int, alpha: np.ndarray | float, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """Gamma variates of shape `alpha`, or their logarithms if an alpha is below 0.1.
 
-    The first k over the sum of 2k of them are the first k components of Dir(alpha, .., alpha, k * alpha).
+    Those of a sample's k layers in the first row, over the sum of both rows, are the first k components of
+    Dir(alpha_1, .., alpha_k, alpha_1 + .. + alpha_k).
 
     Parameters
     ----------
-    n : int
-    alpha : float, above 0
-    most : int, the largest k
+    count : int, of layers
+    alpha : float, or float64 (count,); above 0
+
+    Returns
+    -------
+    float64 (2, count), and whether they are logarithms
     """
-    if alpha >= _GAMMA_FROM:
-        return rng.standard_gamma(alpha, size=(n, 2 * most))
+    if np.min(alpha, initial=np.inf) >= _GAMMA_FROM:
+        return rng.standard_gamma(alpha, size=(2, count)), False
     # gamma(alpha) = gamma(alpha + 1) * u^(1 / alpha), which may be below the smallest float.
-    logs = np.log1p(-rng.random((n, 2 * most))) / alpha
-    logs += np.log(rng.standard_gamma(alpha + 1, size=logs.shape))
-    return logs
+    logs = np.log1p(-rng.random((2, count))) / alpha
+    logs += np.log(rng.standard_gamma(np.add(alpha, 1), size=logs.shape))
+    return logs, True
 
 
 @exact_entry
@@ -102,12 +110,10 @@ def pair_and_divide(
     k_min: int,
     k_max: int,
     p_self: float,
-    gammas: np.ndarray,
-    logarithms: bool,
     counting: np.ndarray,
     pairing: np.ndarray,
 ) -> int:
-    """Turn numbers that NumPy drew into partners, and into layers with a sample and a ratio.
+    """Turn numbers that NumPy drew into partners, and into layers with a sample.
 
     Parameters
     ----------
@@ -115,7 +121,6 @@ def pair_and_divide(
     layers : `LAYER` (n * k_max,), zeros; the first of them are changed
     k_min, k_max : int
     p_self : float in [0, 1]
-    gammas, logarithms : from `draw_gammas`, and whether they are logarithms
     counting : float64 (n,), in [0, 1), for the numbers of layers
     pairing : float64 (m,), in [0, 1), for the partners
 
@@ -129,32 +134,33 @@ def pair_and_divide(
     first_layer[0] = 0
     for i in range(counting.size):
         first_layer[i + 1] = first_layer[i] + k_min + math.floor(counting[i] * (k_max - k_min + 1))
-    draw_ratios(first_layer, layers, gammas, logarithms)
+        for j in range(first_layer[i], first_layer[i + 1]):
+            layers[j]["sample"] = i
     return first_layer[counting.size]  # type: ignore[no-any-return]
 
 
-@exact
-def draw_ratios(first_layer: np.ndarray, layers: np.ndarray, gammas: np.ndarray, logarithms: bool) -> None:
-    """Fill `sample` and `ratio` of the layers: the first k components of a Dirichlet distribution (eq. 9).
+@exact_entry
+def draw_ratios(
+    first_layer: np.ndarray, layers: np.ndarray, gammas: np.ndarray, logarithms: bool, low: float, high: float
+) -> None:
+    """Set `ratio` of the layers: the first k components of a Dirichlet distribution (eq. 9), from `low` to `high`.
 
     Parameters
     ----------
     first_layer : int64 (n + 1,), where each sample's layers begin
-    layers : `LAYER` (at least first_layer[n],); changed
-    gammas : float64 (n, 2 * most), from `draw_gammas`; changed where they are logarithms
+    layers : `LAYER` (L,); changed
+    gammas : float64 (2, L), from `draw_gammas`; changed where they are logarithms
     logarithms : bool
+    low, high : float, what ratios of 0 and 1 become
     """
-    most = gammas.shape[1] // 2
     for i in range(first_layer.size - 1):
-        start, total = first_layer[i], 0.0
-        k = first_layer[i + 1] - start
+        start, end, total = first_layer[i], first_layer[i + 1], 0.0
         if logarithms:
-            take_powers(gammas[i, :k], gammas[i, most : most + k])
-        for j in range(k):
-            total += gammas[i, j] + gammas[i, most + j]
-        for j in range(k):
-            layers[start + j]["sample"] = i
-            layers[start + j]["ratio"] = gammas[i, j] / total
+            take_powers(gammas[0, start:end], gammas[1, start:end])
+        for j in range(start, end):
+            total += gammas[0, j] + gammas[1, j]
+        for j in range(start, end):
+            layers[j]["ratio"] = low + (high - low) * (gammas[0, j] / total)
 
 
 @exact
@@ -173,19 +179,20 @@ def take_powers(first: np.ndarray, second: np.ndarray) -> None:
         second[j] = math.exp(second[j] - largest)
 
 
-def draw_layers(config: MiAMixConfig, layers: np.ndarray, height: int, width: int, uniforms: np.ndarray) -> None:
-    """Derive the layers from uniform numbers, method by method, all but `sample`, `ratio` and `start`.
+def draw_layers(
+    config: MiAMixConfig, layers: np.ndarray, counts: np.ndarray, height: int, width: int, uniforms: np.ndarray
+) -> None:
+    """Derive the layers from uniform numbers, method by method, all but `sample`, `method`, `ratio` and `start`.
 
     Parameters
     ----------
     config : MiAMixConfig
-    layers : `LAYER` (L,), zeros but for `sample` and `ratio`; changed
+    layers : `LAYER` (L,), zeros but for `sample`, `method` and `ratio`; changed
+    counts : int64 (number of methods,), from `choose_methods`
     height, width : int, pixels
     uniforms : float64 (L, UNIFORMS), in [0, 1)
     """
-    counts = np.zeros(len(METHODS), dtype=np.int64)
-    choose_methods(layers, uniforms, config.shares, counts)
-    draw_augmentation(layers, methods_that("AUGMENTABLE"), uniforms, config, height, width)
+    draw_augmentation(layers, methods_that("TURNS"), methods_that("SMOOTHS"), uniforms, config, height, width)
     for code, count in enumerate(counts.tolist()):
         if count:
             method_of(code).draw(layers, code, uniforms, config, height, width)
@@ -213,6 +220,8 @@ def choose_methods(layers: np.ndarray, uniforms: np.ndarray, shares: np.ndarray,
 def draw_coefficients(layers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lay out the layers' blocks of coefficients, and draw them: standard normals, which some methods then change.
 
+    Blocks that depend on guides are zeros.
+
     Parameters
     ----------
     layers : `LAYER` (L,); `start` is changed
@@ -222,31 +231,42 @@ def draw_coefficients(layers: np.ndarray, rng: np.random.Generator) -> np.ndarra
     -------
     float32 (m,)
     """
-    size, fields = lay_out(layers)
-    coefficients: np.ndarray = rng.standard_normal(size, dtype=np.float32)
+    size, drawn, fields = lay_out(layers, methods_that("GUIDED"))
+    if drawn == size:
+        coefficients: np.ndarray = rng.standard_normal(size, dtype=np.float32)
+    else:
+        coefficients = np.zeros(size, dtype=np.float32)
+        rng.standard_normal(dtype=np.float32, out=coefficients[:drawn])
     if fields:
-        for code in np.unique(layers["method"][layers["is_field"]]).tolist():
-            method_of(code).finish(layers[layers["is_field"] & (layers["method"] == code)], coefficients)
+        finished = layers["is_field"] & methods_that("finish")[layers["method"]]
+        for code in np.unique(layers["method"][finished]).tolist():
+            method_of(code).finish(layers[finished & (layers["method"] == code)], coefficients)
     return coefficients
 
 
 @exact_entry
-def lay_out(layers: np.ndarray) -> tuple[int, int]:
+def lay_out(layers: np.ndarray, guided: np.ndarray) -> tuple[int, int, int]:
     """Set `start`, where each layer's block of coefficients begins (`mix_plan.block_sizes`).
 
     Parameters
     ----------
     layers : `LAYER` (L,); changed
+    guided : bool (number of methods,), by code: whether blocks depend on guides; these come after all others
 
     Returns
     -------
-    two int
-        How many coefficients there are, and how many layers have a field.
+    three int
+        How many coefficients there are, how many of them are drawn, and how many of the layers of those have a field.
     """
-    size, fields = 0, 0
-    for j in range(layers.size):
-        layer = layers[j]
-        layer["start"] = size
-        size += layer["rows"] * layer["columns"] * (1 if layer["is_field"] else 2)
-        fields += layer["is_field"]
-    return size, fields
+    size, drawn, fields = 0, 0, 0
+    for last in range(2):
+        for j in range(layers.size):
+            layer = layers[j]
+            if guided[layer["method"]] != (last == 1):
+                continue
+            layer["start"] = size
+            size += layer["rows"] * layer["columns"] * (1 if layer["is_field"] else 2)
+            fields += layer["is_field"] and last == 0
+        if last == 0:
+            drawn = size
+    return size, drawn, fields

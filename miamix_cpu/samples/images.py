@@ -93,6 +93,33 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
     return array
 
 
+def as_map(value: Any, what: str) -> np.ndarray:
+    """Return a guide, a map of how important each place of an image is, as float32 (h, w).
+
+    Parameters
+    ----------
+    value : array, CPU tensor or PIL image, (h, w), (h, w, 1) or (1, h, w)
+    what : str, its name in messages
+
+    Raises
+    ------
+    TypeError, ValueError
+        Unless it holds finite numbers of at least 0.
+    """
+    array = as_array(value, what, TRANSFORMED)
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+        array = array[..., 0] if array.shape[2] == 1 else array[0]
+    if array.ndim != 2:
+        raise ValueError(f"{what} must have the shape (h, w), got {array.shape}")
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} must be finite, got {array[~np.isfinite(array)][0]}")
+    if array.min() < 0:
+        raise ValueError(f"{what} must be at least 0, got {array.min():g}")
+    absolute: np.ndarray = np.abs(array)  # no -0
+    return absolute
+
+
 #: How to convert images that are neither uint8 nor floats.
 _REMEDIES = {
     "bool": "use image.astype(np.uint8) * 255",

@@ -23,9 +23,12 @@ class Samples:
     kind: type  # dict, tuple, or a named tuple
     epoch: int | None  # carried by the samples (`Indexed`)
     indices: list[Any] | None  # identify the samples
+    maps: list[Any] | None = None  # the samples' own guides; pairs if the images are pairs of views
 
 
-def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
+def read_samples(
+    samples: Any, keys: tuple[str, str], index_key: str | int | None = None, map_key: str | int | None = None
+) -> Samples:
     """Split samples into columns.
 
     Parameters
@@ -36,6 +39,8 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
         Keys of image and label in dicts.
     index_key : str or int, optional
         The entry that identifies a sample.
+    map_key : str or int, optional
+        The entry that is its guide; a pair if the image is a pair of views.
 
     Raises
     ------
@@ -62,7 +67,7 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
     kind = dict if isinstance(samples[0], dict) else type(samples[0]) if hasattr(samples[0], "_make") else tuple
     images, labels, extras = _read_dicts(samples, keys) if kind is dict else _read_tuples(samples)
     if index_key is not None and indices is None:
-        _check_index_key(samples[0], index_key)
+        _check_key(samples[0], index_key, "index_key", 0)
         indices = [sample[index_key] for sample in samples]
     seconds = None
     if isinstance(images[0], (tuple, list)):
@@ -70,25 +75,39 @@ def read_samples(samples: Any, keys: tuple[str, str], index_key: str | int | Non
             if not (isinstance(image, (tuple, list)) and len(image) == 2):
                 raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
         images, seconds = [first for first, _ in images], [second for _, second in images]
-    return Samples(images, seconds, labels, extras, kind, epoch, indices)
+    maps = None
+    if map_key is not None:
+        _check_key(samples[0], map_key, "map_key", 0 if kind is dict else 2)
+        maps = extras.pop(map_key)
+        for i, value in enumerate(maps if seconds is not None else ()):
+            if not (isinstance(value, (tuple, list)) and len(value) == 2):
+                raise ValueError(f"the map of sample {i} must be a pair, as its image is, got {_kind(value)}")
+    return Samples(images, seconds, labels, extras, kind, epoch, indices, maps)
 
 
-def read_columns(batch: Mapping[Any, Any], keys: tuple[str, str], index_key: str | int | None = None) -> Samples:
+def read_columns(
+    batch: Mapping[Any, Any],
+    keys: tuple[str, str],
+    index_key: str | int | None = None,
+    map_key: str | int | None = None,
+) -> Samples:
     """Read a batch that is already in columns.
 
     Parameters
     ----------
     batch : dict of columns, which are arrays or lists of N values
-    keys, index_key : as in `read_samples`
+    keys, index_key, map_key : as in `read_samples`
 
     Raises
     ------
     TypeError, ValueError
         The message names the column that is missing, is not a column, or has another length.
     """
-    for key in (*keys, *(() if index_key is None else (index_key,))):
+    for key in (*keys, *(key for key in (index_key, map_key) if key is not None)):
         if key not in batch:
-            raise ValueError(f"the batch has no {key!r}, it has {', '.join(map(repr, batch))}; see `keys`, `index_key`")
+            raise ValueError(
+                f"the batch has no {key!r}, it has {', '.join(map(repr, batch))}; see `keys`, `index_key`, `map_key`"
+            )
     n = _length(batch, keys[0])
     for key in batch:
         if _length(batch, key) != n:
@@ -97,8 +116,9 @@ def read_columns(batch: Mapping[Any, Any], keys: tuple[str, str], index_key: str
     if n == 0:
         raise ValueError("the batch must hold at least one sample, got empty columns")
     indices = None if index_key is None else list(_as_column(batch[index_key]))
-    extras = {key: batch[key] for key in batch if key not in keys}
-    return Samples(list(images), None, labels, extras, dict, None, indices)
+    extras = {key: batch[key] for key in batch if key not in keys and key != map_key}
+    maps = None if map_key is None else list(_as_column(batch[map_key]))
+    return Samples(list(images), None, labels, extras, dict, None, indices, maps)
 
 
 def _length(batch: Mapping[Any, Any], key: Any) -> int:
@@ -142,12 +162,13 @@ def _read_dicts(samples: Sequence[Any], keys: tuple[str, str]) -> tuple[list[Any
     return images, labels, {key: [s[key] for s in samples] for key in samples[0] if key not in keys}
 
 
-def _check_index_key(sample: Any, key: Any) -> None:
+def _check_key(sample: Any, key: Any, name: str, low: int) -> None:
     if isinstance(sample, dict):
         if key not in sample:
-            raise ValueError(f"samples have no {key!r} (index_key), they have {', '.join(map(repr, sample))}")
-    elif not (isinstance(key, int) and 0 <= key < len(sample)):
-        raise ValueError(f"index_key must be a position in samples of {len(sample)} entries, got {short(key)}")
+            raise ValueError(f"samples have no {key!r} ({name}), they have {', '.join(map(repr, sample))}")
+    elif not (isinstance(key, int) and low <= key < len(sample)):
+        after = ", after image and label" if low else ""
+        raise ValueError(f"{name} must be a position in samples of {len(sample)} entries{after}, got {short(key)}")
 
 
 def _kind(value: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from miamix_cpu.checks import callers_level, short
 from miamix_cpu.once import Once
-from miamix_cpu.samples.images import is_pil, is_tensor
+from miamix_cpu.samples.images import as_map, is_pil, is_tensor
 from miamix_cpu.views.generators import Found, find_generators, reseeded
 from miamix_cpu.views.global_generators import seeded_globals, views_lock
 
@@ -106,8 +106,12 @@ class Transform:
         rng: np.random.Generator,
         names: Callable[[int], str],
         beside: Sequence[Any] = (),
+        maps: list[Any] | None = None,
     ) -> list[Any]:
         """Return one view of `images[i]` for each i in `indices`, drawn in that order; no image is changed.
+
+        With `maps`, it returns pairs (view, map): the transform is called as `transform(image=x, mask=map)` or as
+        `transform(x, map)`.
 
         Parameters
         ----------
@@ -118,6 +122,7 @@ class Transform:
         names : int -> str
             Name of view i in messages, e.g. "the first view of sample 3".
         beside : views that were made earlier and are still needed
+        maps : list of maps, one for each image, optional
 
         Raises
         ------
@@ -135,12 +140,13 @@ class Transform:
             foreign = [node for node in nodes if not _is_own(node)] if nodes else [self.transform]
             with lent(nodes, rng):
                 if not foreign:
-                    return [self._view(images[i], i, names) for i in indices]
-                views = self._make_foreign(foreign, nodes, images, indices, rng, names)
+                    return [self._view(images[i], i, names, maps) for i in indices]
+                results = self._make_foreign(foreign, nodes, images, indices, rng, names, maps)
+        views = results if maps is None else [view for view, _ in results]
         if not self._copies_results and _overlap([*beside, *views]):
             self._copies_results = True
             raise ReusesMemory
-        return views
+        return results
 
     def _make_foreign(
         self,
@@ -150,25 +156,27 @@ class Transform:
         indices: Sequence[int],
         rng: np.random.Generator,
         names: Callable[[int], str],
+        maps: list[Any] | None,
     ) -> list[Any]:
         """Like `make`, for code that may write to its input and draw from any generator."""
         ignored = [node for node in nodes if _is_own(node)]
         ignored += [part for node in nodes for part in (node.random_generator, node.py_random)]
         found = find_generators(foreign, ignored)
-        views = []
+        results = []
         with seeded_globals(rng), reseeded(found, rng):
             for i in indices:
                 given = self._copy(images[i], i, names)  # freed at once if the view is another array
-                view = self._view(given, i, names)
+                result = self._view(given, i, names, maps)
+                view = result if maps is None else result[0]
                 if self._passed_through is not None:
                     self._look_at(view, given, images[i])
                 if view is not given and (self._copies_results or not _owns_its_memory(view)):
                     view = copied(view)
-                views.append(view)
+                results.append(view if maps is None else (view, result[1]))
         if not self._looked_through:
             self._looked_through = True
             self._check_generators(found, find_generators(foreign, ignored))
-        return views
+        return results
 
     def _check_generators(self, before: Found, after: Found) -> None:
         """Warn about sources of randomness in the transform that could not be seeded."""
@@ -210,8 +218,10 @@ class Transform:
             error.add_note(f"raised when the image was read, for {names(i)}")
             raise
 
-    def _view(self, image: Any, i: int, names: Callable[[int], str]) -> Any:
+    def _view(self, image: Any, i: int, names: Callable[[int], str], maps: list[Any] | None) -> Any:
         try:
+            if maps is not None:
+                return self._view_with_map(image, as_map(maps[i], f"the map for {names(i)}"), names(i))
             view = self.transform(image=image) if self.keyword else self.transform(image)
         except Exception as error:
             error.add_note(f"raised by the transform, for {names(i)}")
@@ -223,6 +233,19 @@ class Transform:
         if view is None:
             raise TypeError(f"the transform returned nothing for {names(i)}")
         return view
+
+    def _view_with_map(self, image: Any, map_: np.ndarray, name: str) -> tuple[Any, np.ndarray]:
+        """Return a view and the map that went through the same random geometry."""
+        result = self.transform(image=image, mask=map_) if self.keyword else self.transform(image, map_)
+        if isinstance(result, dict):
+            result = result.get("image"), result.get("mask")
+        if not (isinstance(result, (tuple, list)) and len(result) == 2) or any(part is None for part in result):
+            call = 'a dict with "image" and "mask"' if self.keyword else "a pair (image, map)"
+            raise TypeError(
+                f"the transform must return {call} for {name}, because samples have a map that goes through the same "
+                f"geometry as the image, got {short(result)}"
+            )
+        return result[0], as_map(result[1], f"the map that the transform returned for {name}")
 
 
 class ReusesMemory(Exception):  # not an error: the caller makes the views again

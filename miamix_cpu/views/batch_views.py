@@ -1,0 +1,121 @@
+"""The views of one batch: those that came with the samples, or those that the caller's transform makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from miamix_cpu.plan.streams import VIEWS, stream
+from miamix_cpu.samples.images import Images, is_tensor, read_images
+from miamix_cpu.samples.samples import Samples
+from miamix_cpu.views.transform import ReusesMemory, Transform
+
+
+class BatchViews:
+    """All first views of a batch, and the second views that a plan needs.
+
+    Parameters
+    ----------
+    parts : Samples
+    raw : (Images or None, Images or None)
+        The samples' own images and second views as arrays, as far as they were read.
+    transform : Transform or None
+    layout : one of `images.LAYOUTS`
+    key : bytes or None
+        From which the transform's random numbers are drawn.
+
+    Attributes
+    ----------
+    first : Images
+    has_seconds : bool
+        Whether there are second views, or a transform to make them.
+
+    Raises
+    ------
+    ValueError
+        If views must be made, but the samples are pairs of views, or there is no key.
+    """
+
+    def __init__(
+        self,
+        parts: Samples,
+        raw: tuple[Images | None, Images | None],
+        transform: Transform | None,
+        layout: str,
+        key: bytes | None,
+    ) -> None:
+        self._parts, self._transform, self._layout, self._key = parts, transform, layout, key
+        held, self._seconds = raw
+        self._held = held
+        self._maps: dict[tuple[int, int], Any] = {}
+        if transform is None and held is not None:
+            self.first = held
+            self.has_seconds = self._seconds is not None
+            return
+        if parts.seconds is not None:
+            raise ValueError(
+                "samples are already pairs of views, as TwoViews returns them: pass the transform to TwoViews or to "
+                "the collator, not to both"
+            )
+        if transform is None or key is None:
+            raise ValueError("the plan has no key to draw views from, because MiAMix drew it and not a MiAMixCollator")
+        self.has_seconds = True
+        try:
+            self._make_first(transform, key)
+        except ReusesMemory:
+            self._make_first(transform, key)
+
+    def seconds(self, needed: list[int]) -> tuple[list[int], Images]:
+        """Return second views and the samples that they belong to: those of `needed`, or all if they need not be made.
+
+        If the transform overwrites a first view, `first` is made again too.
+        """
+        if self._seconds is not None:
+            return list(range(len(self._parts.images))), self._seconds
+        if self._transform is None or self._key is None:
+            raise RuntimeError("there are no second views")
+        try:
+            return needed, self._make(self._transform, needed, 1)
+        except ReusesMemory:
+            self._make_first(self._transform, self._key)
+            return needed, self._make(self._transform, needed, 1)
+
+    def map_of(self, which: int, sample: int) -> Any:
+        """Return the map of a first view (which = 0) or a second view (1): made with it, or the sample's own."""
+        if (which, sample) in self._maps:
+            return self._maps[which, sample]
+        own = (self._parts.maps or [])[sample]
+        return own if self._parts.seconds is None else own[which]
+
+    def _make_first(self, transform: Transform, key: bytes) -> None:
+        self._rng = stream(key, VIEWS)
+        self._made: list[Any] = []
+        self.first = self._make(transform, range(len(self._parts.images)), 0)
+
+    def _make(self, transform: Transform, samples: Sequence[int], which: int) -> Images:
+        images, planar, name = self._parts.images, False, ("first", "second")[which]
+        if transform.takes_arrays and self._held is not None:
+            images, planar = self._held.arrays, self._held.planar
+        views = transform.make(
+            images,
+            planar,
+            samples,
+            self._rng,
+            lambda i: f"the {name} view of sample {i}",
+            self._made,
+            self._parts.maps,
+        )
+        if self._parts.maps is not None:
+            self._maps.update({(which, i): view[1] for i, view in zip(samples, views, strict=True)})
+            views = [view for view, _ in views]
+        self._made.extend(views)
+        return read_images(
+            views, self._layout_of(transform, views), lambda v: f"the transform's {name} view of sample {samples[v]}"
+        )
+
+    def _layout_of(self, transform: Transform, views: list[Any]) -> str:
+        """A view's type gives its layout if Albumentations made it, or if an array became a tensor or vice versa."""
+        changed = is_tensor(views[0]) != is_tensor(self._parts.images[0])
+        if self._layout == "auto" or not (transform.takes_arrays or changed):
+            return self._layout
+        return "channels_first" if is_tensor(views[0]) else "channels_last"

@@ -1,0 +1,120 @@
+"""Guides: maps of where a view's content is, for the methods whose holes depend on them (`GUIDED`).
+
+A guide is computed from the view, made by the caller's function, or given with the sample. Guides are made only of
+views that a guided layer of the plan looks at; then each method sets its fields by them (`aim`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from miamix_cpu.masks import method_of, methods_that
+from miamix_cpu.options import GUIDES
+from miamix_cpu.plan.mix_plan import MixPlan
+from miamix_cpu.samples.images import as_map
+from miamix_cpu.views.saliency import fine_grained, grey_copies, spectral
+
+_COMPUTED = {"fine_grained": fine_grained, "spectral": spectral}
+
+
+def aim_layers(
+    plan: MixPlan,
+    first: np.ndarray,
+    second: np.ndarray,
+    dtype: Any,
+    shape: tuple[int, ...],
+    planar: bool,
+    guide: Callable[[np.ndarray], Any] | None = None,
+    maps: Callable[[int, int], Any] | None = None,
+) -> MixPlan:
+    """Return the plan with the fields that depend on guides; the plan itself, if no layer is guided.
+
+    Parameters
+    ----------
+    plan : MixPlan
+    first, second : uint64 (N,), addresses of the samples' views, as in `mix_views`
+    dtype, shape : of the views
+    planar : bool, views are (C, H, W)
+    guide : callable, optional
+        Makes the guide of a view.
+    maps : callable, optional
+        (which, sample) -> the map that the caller gave for a first view (which = 0) or second view (1). Without `guide`
+        and `maps`, guides are computed as the layers say.
+    """
+    guided = methods_that("GUIDED")
+    if not guided[plan.layers["method"]].any():
+        return plan
+    layers, coefficients, n = plan.layers.copy(), plan.coefficients.copy(), len(plan)
+    shared = second == first
+
+    def guides_of(views: np.ndarray, kind: int) -> np.ndarray:
+        """Guides of the views sample + n * which."""
+        addresses = np.where(views < n, first[views % n], second[views % n])
+        if maps is None and guide is None:
+            channels = 1 if len(shape) == 2 else shape[0 if planar else 2]
+            grey = grey_copies(addresses, dtype, plan.height, plan.width, channels, planar)
+            return _COMPUTED[GUIDES[kind - 1]](grey)
+        found = []
+        for view, address in zip(views.tolist(), addresses.tolist(), strict=True):
+            which, sample = divmod(view, n)
+            try:
+                found.append(maps(which, sample) if guide is None and maps else guide(_copy_at(address, dtype, shape)))  # type: ignore[misc]
+            except Exception as error:
+                error.add_note(f"raised when {_name_of(which, sample)} was made")
+                raise
+        return read_guides(found, [_name_of(*divmod(view, n)) for view in views.tolist()])
+
+    for code in np.flatnonzero(guided).tolist():
+        method, own_too = method_of(code), method_of(code).GUIDED == "both"
+        for kind in np.unique(layers["guide"][layers["method"] == code]).tolist():
+            those = np.flatnonzero((layers["method"] == code) & (layers["guide"] == kind))
+            own = layers["sample"][those]
+            partners = plan.partner[own]
+            partners = np.where(shared[partners], partners, partners + n)
+            looked, rows = np.unique(np.concatenate([partners, own] if own_too else [partners]), return_inverse=True)
+            rows = rows.astype(np.int64)
+            chosen = layers[those]
+            method.aim(chosen, rows[-len(own) :], rows[: len(own)], guides_of(looked, kind), coefficients)
+            layers[those] = chosen
+    return dataclasses.replace(plan, layers=layers, coefficients=coefficients)
+
+
+def read_guides(maps: Sequence[Any], names: Sequence[str]) -> np.ndarray:
+    """Return the caller's guides as one array, float32 (n, h, w), C-contiguous.
+
+    Parameters
+    ----------
+    maps : arrays, CPU tensors or PIL images (h, w), (h, w, 1) or (1, h, w)
+    names : str of each, for messages
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no map of finite numbers of at least 0, or differs in shape from the first. The message names the
+        sample.
+    """
+    arrays = [as_map(value, name) for value, name in zip(maps, names, strict=True)]
+    for array, name in zip(arrays, names, strict=True):
+        if array.shape != arrays[0].shape:
+            raise ValueError(
+                f"{name} has shape {array.shape}, {names[0]} has {arrays[0].shape}: all guides of a batch must have "
+                "the same shape"
+            )
+    return np.stack(arrays)
+
+
+def _name_of(which: int, sample: int) -> str:
+    """The name of a view's guide in messages."""
+    return f"the guide of the {('first', 'second')[which]} view of sample {sample}"
+
+
+def _copy_at(address: int, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a copy of the view at an address."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer(ctypes.string_at(address, size), dtype).reshape(shape).copy()
