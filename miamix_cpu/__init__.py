@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from miamix_cpu.columns import MiAMixBatch
     from miamix_cpu.environment import check_environment
     from miamix_cpu.epochs import EpochIndex, EpochSampler, Indexed, MixSchedule
+    from miamix_cpu.manifold import ManifoldMixup
     from miamix_cpu.mix.mixed_batch import MixedBatch
     from miamix_cpu.mixer import MiAMix
     from miamix_cpu.plan.mix_plan import MixPlan
@@ -47,6 +48,7 @@ __all__ = [
     "GuidedMixupOptions",
     "HMixOptions",
     "Indexed",
+    "ManifoldMixup",
     "MiAMix",
     "MiAMixBatch",
     "MiAMixCollator",
@@ -73,6 +75,7 @@ _LAZY = {
     "Indexed": "epochs",
     "MixSchedule": "epochs",
     "MiAMix": "mixer",
+    "ManifoldMixup": "manifold",
     "MixedBatch": "mix.mixed_batch",
     "MixPlan": "plan.mix_plan",
     "TwoViews": "views.two_views",

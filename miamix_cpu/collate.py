@@ -19,6 +19,7 @@ from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
+from miamix_cpu.mix.render import needs_masks
 from miamix_cpu.mix.targets import soft_targets
 from miamix_cpu.mixer import check_dtype
 from miamix_cpu.plan.mix_plan import MixPlan
@@ -145,6 +146,8 @@ class MiAMixCollator(KeyedMixer):
         )
         self.dtype = dtype
         self.return_batch = bool(return_batch)
+        if self.config.mixes == "features" and not self.return_batch:
+            raise ValueError('mixes="features" needs return_batch=True: ManifoldMixup takes the whole batch')
         if not callable(collate_extras):
             raise TypeError(f"collate_extras must be callable, got {short(collate_extras)}")
         self.collate_extras = collate_extras
@@ -261,7 +264,8 @@ class MiAMixCollator(KeyedMixer):
             out = images.numpy()
         else:
             images, out = empty(shape, getattr(torch, self.dtype)), empty_array(shape, np.float32)
-        masks = empty((len(plan), plan.height, plan.width), torch.float32) if self.return_masks else None
+        with_masks = self.return_masks or needs_masks(plan)
+        masks = empty((len(plan), plan.height, plan.width), torch.float32) if with_masks else None
         targets: Any = None
         if self.targets == "soft":  # allocated before mixing, which evicts torch's code from the CPU caches
             targets = empty((len(plan), self.num_classes), torch.float32)

@@ -108,6 +108,8 @@ class MiAMixBatch(KeyedMixer):
             return_masks=return_masks,
         )
         self.epoch = check_integer("epoch", epoch, low=0)
+        if self.config.mixes == "features":
+            raise ValueError('mixes="features" needs the whole batch, plan included: use MiAMix')
 
     def __call__(self, batch: Mapping[str, Any] | Sequence[Any]) -> Any:
         """Mix a batch.

@@ -80,6 +80,9 @@ class MiAMixConfig:
     second_view : "independent" or "shared"
         "independent" mixes in another random view of the partner. "shared" mixes in the partner's first view, which is
         also used when the partner itself is mixed.
+    mixes : "images" or "features"
+        "features" leaves the images unmixed: `ManifoldMixup` mixes a hidden layer of the network by the same plan.
+        There are no second views then: the features of the partner's first view are mixed in.
     angle_max : float
         Masks are rotated by an angle from U(-angle_max, angle_max) in degrees, 0 to 180.
     shear_max : float
@@ -127,6 +130,7 @@ class MiAMixConfig:
     lam_from: str = "merged"
     gauss_scale: str = "paper"
     second_view: str = "independent"
+    mixes: str = "images"
     angle_max: float = 180.0
     shear_max: float = 0.5
     smooth_max: float = 0.25
@@ -157,6 +161,14 @@ class MiAMixConfig:
         check_choice("lam_from", self.lam_from, ("merged", "orig"))
         check_choice("gauss_scale", self.gauss_scale, ("paper", "area"))
         check_choice("second_view", self.second_view, ("independent", "shared"))
+        check_choice("mixes", self.mixes, ("images", "features"))
+        if self.mixes == "features" and self.p_self > 0:
+            raise ValueError(
+                f'mixes="features" has no second views that a sample could be mixed with itself by: set p_self=0, got '
+                f"{self.p_self}"
+            )
+        if self.mixes == "features" and "resizemix" in self.methods:
+            raise ValueError('mixes="features" can\'t be combined with resizemix, which pastes a resized image')
         set_fields(
             self,
             angle_max=check_real("angle_max", self.angle_max, high=180.0),

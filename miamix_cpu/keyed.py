@@ -261,14 +261,14 @@ class KeyedMixer:
 
     def _second(self, plan: MixPlan, views: BatchViews) -> Gathered:
         """Return second views by sample. If a sample needs none, its first view is used instead."""
-        shared = plan.second_view == "shared" or not views.has_seconds
+        shared = plan.shares_views or not views.has_seconds
         if len(plan) == 1 and shared and len(plan.layers):
             self._once.warn(
                 "a batch of one",
                 "a batch of one sample came out unmixed, because it has no partner and no second view. To leave out a "
                 "last batch that is too small, use DataLoader(drop_last=True)",
             )
-        if plan.second_view == "shared" or not len(plan.layers):
+        if plan.shares_views or not len(plan.layers):
             return views.first.gathered
         if not views.has_seconds:
             if self.config.p_self > 0:

@@ -13,7 +13,7 @@ from miamix_cpu.checks import check_choice, check_integer, check_real, check_uni
 from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
-from miamix_cpu.mix.render import mix_views
+from miamix_cpu.mix.render import mix_views, needs_masks
 from miamix_cpu.mix.targets import soft_targets
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
@@ -191,6 +191,8 @@ class MiAMix:
             self._warn_unmixed(plan)
         else:
             others = check_batch(second, "second")
+            if plan.mixes == "features":
+                raise ValueError('mixes="features" mixes the features of first views: leave out second=')
             if others.shape != images.shape or others.dtype != images.dtype:
                 raise ValueError(
                     f"second must be {images.dtype} {images.shape} like images, got {others.dtype} {others.shape}"
@@ -203,7 +205,8 @@ class MiAMix:
             raise ValueError(f"labels must have one label for each of {len(plan)} images, got {len(y)}")
         first = gather(images)
         out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
-        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
+        with_masks = self.return_masks or needs_masks(plan)
+        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if with_masks else None
         other = first if second is None else gather(others)
         given = self._maps(len(plan), second, maps, second_maps)
         views = first.addresses, other.addresses

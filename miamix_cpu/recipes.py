@@ -22,12 +22,12 @@ RECIPES = {
     "mixup": Recipe("Zhang et al., 2018: alpha 1 as on CIFAR (ImageNet: 0.2)", ("mixup",)),
     "cutmix": Recipe("Yun et al., 2019: alpha 1", ("cutmix",)),
     "fmix": Recipe("Harris et al., 2020: alpha 1, decay 3", ("fmix",)),
-    "gridmix": Recipe(
-        "Baek et al., 2021: whole cells of a grid, chosen at random; without the paper's loss on cells",
+    "gridmix": Recipe("Dobrynin, 2020, GridMixup: one hole in each cell of a grid", ("gridmix",)),
+    "gridmix-cells": Recipe(
+        "Baek et al., 2021, GridMix: whole cells of a grid, chosen at random; without the paper's loss on cells",
         ("gridmix",),
         {"gridmix": GridMixOptions(pattern="random")},
     ),
-    "gridmixup": Recipe("Dobrynin, 2020: one hole in each cell of a grid", ("gridmix",)),
     "gmix": Recipe("Liang et al., 2023, section 2: an isotropic Gaussian", ("gmix",)),
     "agmix": Recipe("Liang et al., 2023, section 3.2.3: an anisotropic, rotated Gaussian", ("agmix",)),
     "hmix": Recipe("Park et al., 2022: alpha 1, half of the ratio in the box", ("hmix",)),
@@ -39,6 +39,11 @@ RECIPES = {
     "randommix": Recipe(
         "Liu et al., 2022: one of four methods a sample, alpha 1, equal weights",
         ("mixup", "cutmix", "fmix", "resizemix"),
+    ),
+    "manifold-mixup": Recipe(
+        "Verma et al., 2018: alpha 2; for `ManifoldMixup`, which mixes a hidden layer",
+        ("mixup",),
+        {"alpha": 2.0, "mixes": "features"},
     ),
     "deit": Recipe(
         "Touvron et al., 2021, and timm: mixup 0.8, cutmix 1.0, one or the other",

@@ -6,6 +6,7 @@ that smooths, one that pastes resized partners, one that merges, measures and bl
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ def mix_views(
     scale, bias : float32 (C,), from `mixer.normalisation`
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     """
+    if plan.mixes == "features":
+        return _leave_unmixed(plan, first, dtype, out, masks, scale, bias, planar_in, planar_out)
     n, layers, ends = len(plan), plan.layers, plan.first_layer
     second = second[plan.partner]
     slots, begins = np.empty(len(layers), dtype=np.int64), np.empty(n + 1, dtype=np.int64)
@@ -83,6 +86,36 @@ def mix_views(
         else:
             mix_floats(rows, lam, flat_masks, flat_holes, slots, *views, begin, end, *rules, _LIKE[np.dtype(dtype)])
     return lam
+
+
+def _leave_unmixed(
+    plan: MixPlan,
+    first: np.ndarray,
+    dtype: Any,
+    out: np.ndarray,
+    masks: np.ndarray | None,
+    scale: np.ndarray,
+    bias: np.ndarray,
+    planar_in: bool,
+    planar_out: bool,
+) -> np.ndarray:
+    """Convert first views into `out`; make masks and lam as if they were mixed.
+
+    An image that is mixed with itself comes out as it was: bytes exactly, floats but for rounding, so these are then
+    converted by a plan without layers.
+    """
+    n, planar = len(plan), {"planar_in": planar_in, "planar_out": planar_out}
+    alone = dataclasses.replace(plan, partner=np.arange(n), mixes="images")
+    lam = mix_views(alone, first, first, dtype, out, masks, scale, bias, **planar)
+    if dtype != np.uint8:
+        unmixed = dataclasses.replace(alone, layers=plan.layers[:0], first_layer=np.zeros(n + 1, dtype=np.int64))
+        mix_views(unmixed, first, first, dtype, out, None, scale, bias, **planar)
+    return lam
+
+
+def needs_masks(plan: MixPlan) -> bool:
+    """Whether features are mixed by masks that are not one number each."""
+    return plan.mixes == "features" and bool(methods_that("fill")[plan.layers["method"]].any())
 
 
 @entry

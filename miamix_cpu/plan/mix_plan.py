@@ -88,6 +88,9 @@ class MixPlan:
     merge : "mul" or "sum"
     lam_from : "merged" or "orig"
     second_view : "independent" or "shared"
+    mixes : "images" or "features"
+    depth : float in [0, 1)
+        Which layer of the network is mixed, of those that `ManifoldMixup` has; 0 if images are mixed.
     key : bytes or None
         The 16 bytes it was drawn from (`MiAMixCollator`), None where the caller gave a generator.
     samples : bytes or None
@@ -103,6 +106,8 @@ class MixPlan:
     merge: str = "mul"
     lam_from: str = "merged"
     second_view: str = "independent"
+    mixes: str = "images"
+    depth: float = 0.0
     key: bytes | None = None
     samples: bytes | None = None
 
@@ -117,9 +122,16 @@ class MixPlan:
 
     @property
     def needs_second_view(self) -> list[int]:
-        """The samples that are the partner of a mixed one, in order."""
+        """The samples that are the partner of a mixed one, in order; none where features are mixed."""
+        if self.mixes == "features":
+            return []
         ends = self.first_layer.tolist()
         return sorted({t for t, start, end in zip(self.partner.tolist(), ends, ends[1:], strict=False) if end > start})
+
+    @property
+    def shares_views(self) -> bool:
+        """Whether a partner's first view is mixed in."""
+        return self.second_view == "shared" or self.mixes == "features"
 
     def layers_of(self, i: int) -> np.ndarray:
         """The layers of sample `i`, a view into `layers`."""
@@ -140,7 +152,7 @@ class MixPlan:
             return f"sample {i}, not mixed"
         partner = int(self.partner[i])
         who = "another view of itself" if partner == i else f"sample {partner}"
-        if partner == i and self.second_view == "shared":
+        if partner == i and self.shares_views:
             who = "itself"
         words = " then ".join(describe_layer(layer) for layer in layers)
         return f"sample {i} with {who}: {words}"
@@ -157,7 +169,8 @@ class MixPlan:
             layers=self.layers,
             first_layer=self.first_layer,
             coefficients=self.coefficients,
-            rules=np.array([self.merge, self.lam_from, self.second_view]),
+            rules=np.array([self.merge, self.lam_from, self.second_view, self.mixes]),
+            depth=np.float64(self.depth),
             key=np.frombuffer(self.key or b"", dtype=np.uint8),
             samples=np.frombuffer(self.samples or b"", dtype=np.uint8),
         )
@@ -191,7 +204,7 @@ class MixPlan:
                     f"methods, than {__version__} reads: draw it again, or render it with the version that saved it"
                 )
             height, width = (int(side) for side in parts["size"])
-            merge, lam_from, second_view = (str(rule) for rule in parts["rules"])
+            merge, lam_from, second_view, mixes = (str(rule) for rule in parts["rules"])
             plan = cls(
                 height=height,
                 width=width,
@@ -202,6 +215,8 @@ class MixPlan:
                 merge=merge,
                 lam_from=lam_from,
                 second_view=second_view,
+                mixes=mixes,
+                depth=float(parts["depth"]),
                 key=parts["key"].tobytes() or None,
                 samples=parts["samples"].tobytes() or None if "samples" in parts else None,
             )
@@ -240,6 +255,8 @@ class MixPlan:
             (self.merge in ("mul", "sum"), "merge must be 'mul' or 'sum'"),
             (self.lam_from in ("merged", "orig"), "lam_from must be 'merged' or 'orig'"),
             (self.second_view in ("independent", "shared"), "second_view must be 'independent' or 'shared'"),
+            (self.mixes in ("images", "features"), "mixes must be 'images' or 'features'"),
+            (0 <= self.depth < 1, "depth must be in [0, 1)"),
             (self.key is None or len(self.key) == 16, "key must be 16 bytes"),
             (n >= 1 and self.partner.ndim == 1, "partner must be one-dimensional and not empty"),
             (bool(np.all((self.partner >= 0) & (self.partner < n))), "partner must be a sample of the batch"),

@@ -64,6 +64,7 @@ def draw_plan(
         mixed, k = rng.random(n) < probability, np.diff(first_layer)
         layers = layers[np.repeat(mixed, k)]
         np.cumsum(np.where(mixed, k, 0), out=first_layer[1:])
+    depth = float(rng.random()) if config.mixes == "features" else 0.0
     return MixPlan(
         height=height,
         width=width,
@@ -74,6 +75,8 @@ def draw_plan(
         merge=config.merge,
         lam_from=config.lam_from,
         second_view=config.second_view,
+        mixes=config.mixes,
+        depth=depth,
         key=key,
         samples=samples,
     )
