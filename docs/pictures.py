@@ -23,15 +23,15 @@ from scipy import stats
 from miamix_cpu import GridMixOptions, MiAMix, MiAMixConfig, MixPlan
 from miamix_cpu.cli.preview import photographs
 from miamix_cpu.config import METHODS
-from miamix_cpu.masks import UNIFORMS, method_of
+from miamix_cpu.masks import UNIFORMS, method_of, methods_that
 from miamix_cpu.plan.mix_plan import LAYER
-from miamix_cpu.plan.sampling import draw_layers, lay_out
+from miamix_cpu.plan.sampling import choose_methods, draw_layers, lay_out
 
 HERE = Path(__file__).parent / "algorithm"
 RATIOS = (0.1, 0.3, 0.5, 0.7)
 SIDE = 160  # pixels of a mask
 BLUE, ORANGE, GREY = "#2f6fb5", "#e07b39", "#9a9a9a"
-COLOURS = dict(zip(METHODS, ("#8c8c8c", "#2f6fb5", "#4d9a57", "#c44e52", "#b39a3c", "#8064a2"), strict=True))
+COLOURS = dict(zip(METHODS, ("#8c8c8c", "#2f6fb5", "#4d9a57", "#c44e52", "#b39a3c", "#8064a2"), strict=False))
 RANDOM_CELLS = GridMixOptions(pattern="random")
 
 
@@ -51,6 +51,12 @@ def main() -> None:
         "gridmix_random": lambda: by_ratio(alone("gridmix", gridmix=RANDOM_CELLS), seed=0),
         "gmix": lambda: by_ratio(alone("gmix"), seed=5),
         "agmix": lambda: by_ratio(alone("agmix"), seed=6),
+        "hmix": lambda: by_ratio(alone("hmix"), seed=17),
+        "smoothmix": lambda: by_draw(alone("smoothmix"), seed=3),
+        "resizemix": lambda: by_draw(alone("resizemix"), seed=4),
+        "saliencymix": lambda: by_draw(alone("saliencymix"), seed=1),
+        "attentivecutmix": lambda: by_draw(alone("attentivecutmix"), seed=1),
+        "guidedmixup": lambda: by_draw(alone("guidedmixup"), seed=1),
         "area": lambda: by_ratio(alone("agmix", gauss_scale="area"), seed=6),
         "augmentation": augmentation,
         "warped": warped,
@@ -108,8 +114,10 @@ def plan_of(config: MiAMixConfig, ratios: Sequence[float], seed: int, *, alike: 
     layers = np.zeros(len(ratios), dtype=LAYER)
     layers["sample"], layers["ratio"] = np.arange(len(ratios)), ratios
     uniforms = rng.random((1 if alike else len(ratios), UNIFORMS))
-    draw_layers(config, layers, SIDE, SIDE, np.repeat(uniforms, len(ratios) // len(uniforms), axis=0))
-    size, fields = lay_out(layers)
+    uniforms, counts = np.repeat(uniforms, len(ratios) // len(uniforms), axis=0), np.zeros(len(METHODS), np.int64)
+    choose_methods(layers, uniforms, config.shares, counts)
+    draw_layers(config, layers, counts, SIDE, SIDE, uniforms)
+    size, _, fields = lay_out(layers, methods_that("GUIDED"))
     coefficients = rng.standard_normal(size // len(ratios) if alike else size, dtype=np.float32)
     if alike:
         coefficients = np.tile(coefficients, len(ratios))
@@ -140,11 +148,27 @@ def by_ratio(config: MiAMixConfig, seed: int) -> Figure:
     return figure
 
 
+def by_draw(config: MiAMixConfig, seed: int) -> Figure:
+    """One generator's masks as they are drawn, with four partners, whose guides they may depend on."""
+    partners = ("rocket", "astronaut", "coffee", "retina")
+    n = len(partners)
+    plan = MiAMix(2, config).plan(n, SIDE, SIDE, rng=np.random.default_rng(seed))
+    plan.partner[:] = np.arange(n)
+    first = np.stack([photograph("chelsea")] * n)
+    second = np.stack([photograph(name) for name in partners])
+    batch = MiAMix(2, return_masks=True).render(plan, first, [0] * n, second=second)
+    figure, axes = panels(2, n, height=2.05)
+    for j in range(n):
+        show(axes[0, j], batch.masks[j], f"ratio {batch.plan.layers['ratio'][j]:.2f}, lam {batch.lam[j]:.2f}")
+        show(axes[1, j], batch.images[j])
+    return figure
+
+
 def pairing() -> Figure:
     """A batch of seven photographs and who shows through whom."""
     names = [name for name, _ in photographs()]
     n = len(names)
-    plan = MiAMix(2).plan(n, 8, 8, rng=np.random.default_rng(23774))
+    plan = MiAMix(2).plan(n, 8, 8, rng=np.random.default_rng(1093))
     figure, axes = panels(2, n, width=1.25, height=1.75)
     for i, name in enumerate(names):
         show(axes[0, i], photograph(name, 96), f"{i}, first view")

@@ -112,8 +112,8 @@ class ManifoldMixup:
             yield self._chosen
             if self._times != 1:
                 raise RuntimeError(
-                    f"layer {self._chosen!r} must run once in the `with` block, ran {self._times} times: call the model "
-                    "once in it, and choose layers that run once"
+                    f"layer {self._chosen!r} must run once in the `with` block, ran {self._times} times: call the "
+                    "model once in it, and choose layers that run once"
                 )
         finally:
             self._batch = None

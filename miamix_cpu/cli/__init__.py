@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from miamix_cpu import __version__
 from miamix_cpu.config import METHODS
+from miamix_cpu.recipes import RECIPES
 
 
 class UserError(Exception):
@@ -67,7 +68,13 @@ def _parser() -> _Parser:
     preview.add_argument(
         "folder", type=Path, nargs="?", help="folder of pictures (default: photographs of scikit-image)"
     )
-    preview.add_argument("--method", choices=METHODS, help="use only this method (default: all of Table 1)")
+    preview.add_argument(
+        "--method",
+        choices=METHODS,
+        metavar="NAME",
+        help="use only this method, augmented as in Table 1 (default: all of it)",
+    )
+    preview.add_argument("--recipe", choices=tuple(RECIPES), metavar="NAME", help=f"use a recipe: {', '.join(RECIPES)}")
     preview.add_argument("--seed", type=_natural, default=0, metavar="S", help="default: 0")
     preview.add_argument("--rows", type=_positive, default=6, metavar="N", help="samples (default: 6)")
     preview.add_argument("--size", type=_positive, default=224, metavar="PIXELS", help="side of a view (default: 224)")
@@ -103,6 +110,7 @@ def _run(options: argparse.Namespace) -> int:
         run_preview(
             folder=options.folder,
             method=options.method,
+            recipe=options.recipe,
             seed=options.seed,
             rows=options.rows,
             size=options.size,

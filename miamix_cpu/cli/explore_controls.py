@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from miamix_cpu.config import METHODS, MiAMixConfig
+from miamix_cpu.masks import method_of
+from miamix_cpu.options import GUIDES
+from miamix_cpu.recipes import RECIPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,13 @@ class Control:
     choices: tuple[str, ...] = ()
 
 
+def _words_of(method: str) -> str:
+    """What a method is, in one sentence: the first line of its module."""
+    title = str(method_of(METHODS.index(method)).__doc__).partition("\n")[0]
+    words = title.partition(": ")[2]
+    return words[:1].upper() + words[1:]
+
+
 #: Every control, by heading. A weight of 0 leaves a method out, so that `methods` needs no control of its own.
 GROUPS = {
     "Layers": (
@@ -35,15 +45,15 @@ GROUPS = {
         ),
     ),
     "Methods": tuple(
-        Control(name=f"weights.{method}", words=words, low=0, high=10, step=0.5)
-        for method, words in {
-            "mixup": "How often a layer fades the whole image; 0 is never.",
-            "cutmix": "A box.",
-            "fmix": "Blobs, cut out of smooth noise.",
-            "gridmix": "A grid of squares.",
-            "gmix": "A round, soft spot.",
-            "agmix": "A stretched, rotated, soft spot.",
-        }.items()
+        Control(name=f"weights.{method}", words=_words_of(method), low=0, high=10, step=0.5) for method in METHODS
+    ),
+    "Ratios": (
+        Control(name="ratio_range.low", words="The smallest ratio.", low=0, high=1, step=0.05),
+        Control(name="ratio_range.high", words="The largest.", low=0, high=1, step=0.05),
+        *(
+            Control(name=f"alpha.{method}", words="0: as alpha above.", low=0, high=5, step=0.05)
+            for method in METHODS
+        ),
     ),
     "Augmentation": (
         Control(name="p_aug", words="How often a mask is rotated and sheared.", low=0, high=1, step=0.05),
@@ -87,6 +97,27 @@ GROUPS = {
             choices=("regular", "random"),
         ),
     ),
+    "Options of hmix, smoothmix, resizemix": (
+        Control(
+            name="hmix.share", words="The part of the ratio that the box takes; the rest is blended.",
+            low=0, high=1, step=0.05,
+        ),
+        Control(name="smoothmix.sigma.low", words="The narrowest spot, as a share.", low=0, high=2, step=0.05),
+        Control(name="smoothmix.sigma.high", words="The widest.", low=0, high=2, step=0.05),
+        Control(name="resizemix.tau.low", words="The smallest copy, as a share of the side.", low=0, high=1, step=0.05),
+        Control(name="resizemix.tau.high", words="The largest.", low=0, high=1, step=0.05),
+        Control(
+            name="resizemix.tau_from", words="From this range, or from the ratio.", choices=("uniform", "alpha")
+        ),
+    ),
+    "Options of guided methods": (
+        Control(name="saliencymix.guide", words="How the partner's content is found.", choices=GUIDES),
+        Control(name="attentivecutmix.guide", words="Likewise.", choices=GUIDES),
+        Control(name="attentivecutmix.grid", words="Cells along each side.", low=1, high=16, step=1),
+        Control(name="attentivecutmix.cells", words="How many of them are cut out.", low=0, high=64, step=1),
+        Control(name="attentivecutmix.cells.by_ratio", words="As many as the ratio says instead."),
+        Control(name="guidedmixup.guide", words="How the content of both views is found.", choices=GUIDES),
+    ),
     "Options of gmix and agmix": (
         Control(
             name="gauss_scale", words="As wide as in the paper, or wide enough to cover the ratio.",
@@ -100,20 +131,31 @@ CONTROLS = tuple(control for controls in GROUPS.values() for control in controls
 #: Configurations to start from.
 PRESETS = {
     "Table 1 of the paper": MiAMixConfig(),
-    **{f"plain {method}": MiAMixConfig.plain(method) for method in METHODS},
+    **{name: MiAMixConfig.recipe(name) for name, recipe in RECIPES.items() if "mixes" not in recipe.fields},
 }
 _MINMAX = (0.2, 0.8)  # shown while `cutmix.minmax` is None, as timm's users have it
+_CELLS = 6  # shown while `attentivecutmix.cells` is "ratio"
+_RANGES = ("gridmix.cells", "ratio_range", "smoothmix.sigma", "resizemix.tau")
 
 
 def values_of(config: MiAMixConfig) -> dict[str, Any]:
     """What each control shows for `config`, by name."""
     fields = _leaves(config)
-    weights = dict(zip(fields.pop("methods"), fields.pop("weights"), strict=True))
+    del fields["mixes"]  # the page shows mixed images
+    methods = fields.pop("methods")
+    weights = dict(zip(methods, fields.pop("weights"), strict=True))
+    alphas = dict(zip(methods, config.alpha, strict=True)) if isinstance(config.alpha, tuple) else {}
+    fields["alpha"] = 1.0 if alphas else config.alpha
     fields |= {f"weights.{method}": weights.get(method, 0.0) for method in METHODS}
+    fields |= {f"alpha.{method}": alphas.get(method, 0.0) for method in METHODS}
     minmax = fields["cutmix.minmax"]
     fields["cutmix.minmax"] = minmax is not None
     fields["cutmix.minmax.low"], fields["cutmix.minmax.high"] = minmax or _MINMAX
-    fields["gridmix.cells.low"], fields["gridmix.cells.high"] = fields.pop("gridmix.cells")
+    cells = fields["attentivecutmix.cells"]
+    fields["attentivecutmix.cells.by_ratio"] = isinstance(cells, str)
+    fields["attentivecutmix.cells"] = _CELLS if isinstance(cells, str) else cells
+    for name in _RANGES:
+        fields[f"{name}.low"], fields[f"{name}.high"] = fields.pop(name)
     return fields
 
 
@@ -127,10 +169,16 @@ def config_of(values: dict[str, Any]) -> MiAMixConfig:
     """
     fields = dict(values)
     weights = {method: fields.pop(f"weights.{method}") for method in METHODS}
+    alphas = {method: fields.pop(f"alpha.{method}") for method in METHODS}
     methods = tuple(method for method in METHODS if weights[method] != 0) or METHODS
+    if any(alphas[method] for method in methods):
+        fields["alpha"] = tuple(alphas[method] or fields["alpha"] for method in methods)
     minmax = fields.pop("cutmix.minmax.low"), fields.pop("cutmix.minmax.high")
     fields["cutmix.minmax"] = minmax if fields["cutmix.minmax"] else None
-    fields["gridmix.cells"] = fields.pop("gridmix.cells.low"), fields.pop("gridmix.cells.high")
+    if fields.pop("attentivecutmix.cells.by_ratio"):
+        fields["attentivecutmix.cells"] = "ratio"
+    for name in _RANGES:
+        fields[name] = fields.pop(f"{name}.low"), fields.pop(f"{name}.high")
     options: dict[str, dict[str, Any]] = {}
     for name in [name for name in fields if "." in name]:
         method, option = name.split(".")

@@ -21,7 +21,7 @@ from miamix_cpu.warm import warmup
 _HOST, _UPLOAD = "127.0.0.1", "64mb"
 _OPEN = ("Layers", "Methods")  # the other groups start collapsed
 _DAY = 86_400  # seconds that uploads are kept while the page runs; all are deleted when it stops
-_SEED = 3  # the first seed whose four rows show all methods of Table 1
+_SEED = 20  # the first seed whose four rows show all methods of Table 1
 
 
 def run_explore(port: int | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from miamix_cpu.cli import UserError
 from miamix_cpu.mix.mixed_batch import MixedBatch
-from miamix_cpu.mixer import MiAMix
+from miamix_cpu.mix.render import mix_views
 from miamix_cpu.plan.mix_plan import MixPlan, describe_layer
 
 
@@ -39,8 +39,13 @@ def layer_masks(plan: MixPlan, i: int) -> list[tuple[str, np.ndarray]]:
             first_layer=np.array([0, 1]),
             coefficients=plan.coefficients,
         )
-        blank = np.zeros((1, plan.height, plan.width), dtype=np.uint8)
-        masks = MiAMix(2, return_masks=True).render(alone, blank, [0], second=blank).masks
+        # Not by MiAMix.render, which would aim the layer anew, by guides of the blank image.
+        blank, masks = (
+            np.zeros((2, plan.height, plan.width), np.uint8),
+            np.empty((1, plan.height, plan.width), np.float32),
+        )
+        address, ones = np.array([blank.ctypes.data], np.uint64), np.ones(1, np.float32)
+        mix_views(alone, address, address, np.uint8, blank[1:], masks, ones, ones)
         rendered.append((describe_layer(layer), masks[0]))
     return rendered
 

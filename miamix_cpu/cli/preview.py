@@ -18,10 +18,18 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_dee
 _AT_LEAST = 8  # images to choose partners from, if there are as many
 
 
-def run_preview(*, folder: Path | None, method: str | None, seed: int, rows: int, size: int, out: Path) -> None:
+def run_preview(
+    *, folder: Path | None, method: str | None, recipe: str | None, seed: int, rows: int, size: int, out: Path
+) -> None:
     """Write a gallery to `out` and print its captions."""
-    pictures = photographs() if folder is None else read_folder(folder, max(rows, _AT_LEAST))
+    if method and recipe:
+        raise UserError("--method and --recipe can't be combined")
     config = MiAMixConfig() if method is None else MiAMixConfig(methods=(method,), weights=(1.0,))
+    if recipe:
+        config = MiAMixConfig.recipe(recipe)
+        if config.mixes == "features":
+            raise UserError(f"--recipe: {recipe} mixes features inside the network, so there are no mixed pictures")
+    pictures = photographs() if folder is None else read_folder(folder, max(rows, _AT_LEAST))
     chosen = [i % len(pictures) for i in range(max(rows, len(pictures)))]
     dataset = TwoViews([(pictures[label][1], label) for label in chosen], crops(size), seed=seed)
     samples = [dataset[i] for i in range(len(dataset))]
@@ -29,7 +37,7 @@ def run_preview(*, folder: Path | None, method: str | None, seed: int, rows: int
         max(2, len(pictures)), config, seed=seed, dtype="uint8", return_masks=True, return_batch=True
     )
     gallery = rows_of(samples, collate(samples), [pictures[label][0] for label in chosen], rows)
-    draw_gallery(gallery, out, f"MiAMix, {method or 'all of Table 1'}, seed {seed}")
+    draw_gallery(gallery, out, f"MiAMix, {method or recipe or 'all of Table 1'}, seed {seed}")
     for row in gallery:
         print(row.caption)
     print(f"wrote {out}")

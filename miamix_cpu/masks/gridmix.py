@@ -1,8 +1,10 @@
-"""GridMix: holes on a regular grid, n cells along the shorter side.
+"""GridMix: holes on a regular grid, or whole cells of a grid, chosen at random.
 
-After Baek, Bang and Shim, "GridMix: Strong regularization through local context mapping", Pattern Recognition 109,
-2021. "regular": one square hole in each square cell, its side share sqrt(ratio), random phase. "random": whole cells
-of an n x n grid, chosen at random. Both keep the mean exactly, in expectation over the phase or the choice.
+Two methods have this name. "regular" is Dobrynin's GridMixup, 2020, which toolboxes call GridMix: one square hole in
+each square cell, n cells along the shorter side, the holes' side share sqrt(ratio), random phase. "random" is Baek,
+Bang and Shim, "GridMix: Strong regularization through local context mapping", Pattern Recognition 109, 2021, which the
+MiAMix paper cites: whole cells of an n x n grid, chosen at random, without the paper's loss on the class of each cell.
+Both keep the mean exactly, in expectation over the phase or the choice.
 """
 
 from __future__ import annotations
