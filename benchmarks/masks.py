@@ -41,8 +41,10 @@ def cases(size: int) -> dict[str, Callable[[], Any]]:
         if not hasattr(method_of(code), "fill"):
             continue
         variants = {"": {"p_aug": 0, "p_smooth": 0}}
-        if method_of(code).AUGMENTABLE:
-            variants |= {" rotated, sheared": {"p_aug": 1, "p_smooth": 0}, " smoothed": {"p_aug": 0, "p_smooth": 1}}
+        if getattr(method_of(code), "TURNS", False):
+            variants[" rotated, sheared"] = {"p_aug": 1, "p_smooth": 0}
+        if getattr(method_of(code), "SMOOTHS", False):
+            variants[" smoothed"] = {"p_aug": 0, "p_smooth": 1}
         for name, augmentation in variants.items():
             config = MiAMixConfig(methods=(method,), weights=(1,), k_max=1, **augmentation)
             plan = MiAMix(2, config).plan(MASKS, size, size, rng=np.random.default_rng(0))

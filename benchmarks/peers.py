@@ -56,6 +56,8 @@ def ours(num_classes: int) -> list[Case]:
     for method in METHODS:
         one = MiAMixConfig(methods=(method,), weights=(1,))
         cases.append(case(f"{method} alone, uint8", one, dtype="uint8"))
+    for method in ("cutmix", "fmix", "resizemix", "saliencymix"):
+        cases.append(case(f"plain {method}, uint8", MiAMixConfig.plain(method), dtype="uint8"))
     return cases
 
 
@@ -118,6 +120,26 @@ def kornia_cases(num_classes: int) -> list[Case]:
     ]
 
 
+def mixup_cases(num_classes: int) -> list[Case]:
+    """The package `mixup`: methods on tensors, one lam and one box a batch (SaliencyMix: one box a sample)."""
+    import mixup
+
+    def case(name: str) -> Case:
+        mix = getattr(mixup, name)()
+
+        def run(samples: list[Any]) -> Any:
+            images, labels = default_collate(samples)
+            targets = torch.nn.functional.one_hot(labels, num_classes).float()
+            if name == "SaliencyMix":  # whose weights are (N, 1, 1, 1): targets (N, C) would become (N, 1, N, C)
+                targets = targets[:, None, None]
+            images, targets = mix(images.float().div_(255), targets)
+            return images, targets.reshape(len(labels), num_classes)
+
+        return Case(f"mixup {name} after default_collate", "tensor", run)
+
+    return [case(name) for name in ("CutMix", "FMix", "ResizeMix", "SaliencyMix", "PuzzleMix")]
+
+
 def slow_cases(num_classes: int) -> list[Case]:
     """The same algorithm without Numba."""
     return [Case("plain NumPy + SciPy + OpenCV MiAMix", "HWC", PlainMiAMix(num_classes))]
@@ -160,7 +182,7 @@ def floors(num_classes: int) -> list[Case]:
 def all_cases(num_classes: int) -> tuple[list[Case], list[str]]:
     """Every case that can be had, and a line for each that can't."""
     cases, skipped = ours(num_classes), []
-    for peer in (timm_cases, torchvision_cases, kornia_cases, slow_cases):
+    for peer in (timm_cases, torchvision_cases, kornia_cases, mixup_cases, slow_cases):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

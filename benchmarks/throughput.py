@@ -23,6 +23,12 @@ RATIOS = (
     ("ours, mixup + cutmix, uint8", "timm FastCollateMixup elem", (8.0, 8.0, 5.0)),
     ("ours, Table 1, uint8", "plain NumPy + SciPy + OpenCV MiAMix", (20.0, 20.0, 20.0)),
     ("ours, Table 1, float32", "torchvision v2 after default_collate", (0.5, 0.8, 4.0)),
+    ("ours, hmix alone, uint8", "ours, cutmix alone, uint8", (1.0, 1.0, 1.0)),
+    ("ours, smoothmix alone, uint8", "ours, gmix alone, uint8", (1.0, 1.0, 1.0)),
+    ("ours, resizemix alone, uint8", "ours, cutmix alone, uint8", (0.5, 0.5, 0.5)),
+    ("ours, saliencymix alone, uint8", "ours, cutmix alone, uint8", (0.25, 0.25, 0.5)),
+    ("ours, plain resizemix, uint8", "mixup ResizeMix after default_collate", (10.0, 10.0, 10.0)),
+    ("ours, plain saliencymix, uint8", "mixup SaliencyMix after default_collate", (10.0, 10.0, 10.0)),
 )
 
 
