@@ -188,7 +188,8 @@ class MiAMixCollator(KeyedMixer):
         Parameters
         ----------
         transform : callable, optional
-            The transform for evaluation. The training transform is not applied.
+            The transform for evaluation. The training transform is not applied. It gets no maps, and samples need
+            none (`map_key`).
         """
         twin = super().plain(transform)
         twin._state = EpochState(twin._once)
@@ -230,7 +231,8 @@ class MiAMixCollator(KeyedMixer):
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
-        parts = read_samples(samples, self.keys, self.index_key, self.map_key)
+        needs_maps = self._needs_maps or replayed is not None
+        parts = read_samples(samples, self.keys, self.index_key, self.map_key, needs_maps)
         epoch = self._state.begin(parts.epoch) if replayed is None else self._state.epoch
         varies = self.schedule is not None and self.schedule.varies
         if varies and replayed is None and self._state.is_endless(len(parts.images)):

@@ -132,10 +132,10 @@ class MiAMixBatch(KeyedMixer):
             The message names the column or the sample, its value and what is allowed.
         """
         if isinstance(batch, Mapping):
-            parts = read_columns(batch, self.keys, self.index_key, self.map_key)
+            parts = read_columns(batch, self.keys, self.index_key, self.map_key, self._needs_maps)
             extras: dict[Any, Any] = dict(parts.extras)
         else:
-            parts = read_samples(batch, self.keys, self.index_key, self.map_key)
+            parts = read_samples(batch, self.keys, self.index_key, self.map_key, self._needs_maps)
             extras = {key: _stacked(key, values) for key, values in parts.extras.items()}
         prepared = self._prepare(parts, None, self.epoch)
         images, targets, masks = self._render(prepared)

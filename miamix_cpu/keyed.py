@@ -111,6 +111,8 @@ class KeyedMixer:
         self.layout = layout
         self.memory_format = memory_format
         self.keys = _check_keys("keys", keys)
+        if map_key is not None and map_key in self.keys:
+            raise ValueError(f"map_key must be another key than those of image and label, got {map_key!r}")
         self.out_keys = self.keys if out_keys is None else _check_keys("out_keys", out_keys)
         self.index_key = index_key
         self.schedule = schedule
@@ -120,6 +122,7 @@ class KeyedMixer:
         self.transform = transform
 
     _has_workers = False  # whether worker processes share the record of issued warnings
+    _needs_maps = True  # whether the samples' guides are used
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_classes={self.num_classes}, config={self.config!r}, seed={self.seed})"
@@ -139,9 +142,11 @@ class KeyedMixer:
         Parameters
         ----------
         transform : callable, optional
-            The transform for evaluation. The training transform is not applied.
+            The transform for evaluation. The training transform is not applied. It gets no maps, and samples need
+            none (`map_key`).
         """
         twin = copy.copy(self)
+        twin._needs_maps = False
         twin._once = Once(shared=self._has_workers)
         twin._range_is_known = False
         twin.transform = transform
@@ -214,7 +219,8 @@ class KeyedMixer:
         """Return the result as `kind`, the samples' type: a dict, a tuple, or a named tuple if its fields suffice."""
         if kind is not dict:
             parts = (images, targets, *(() if masks is None else (masks,)), *extras.values())
-            return kind._make(parts) if masks is None and hasattr(kind, "_make") else parts
+            fits = masks is None and len(parts) == len(getattr(kind, "_fields", ()))
+            return kind._make(parts) if fits and hasattr(kind, "_make") else parts
         mixed = {self.out_keys[0]: images, self.out_keys[1]: targets}
         if masks is not None:
             mixed[_MASKS_KEY] = masks

@@ -164,13 +164,15 @@ class MiAMix:
         """Return the caller's maps, by (which, sample); None if there are none."""
         if maps is None and second_maps is None:
             return None
-        if maps is None or (second is not None and second_maps is None):
-            raise ValueError("maps and second_maps must be given together if there are second views")
         if second is None and second_maps is not None:
             raise ValueError("second_maps needs second views: pass second=")
+        if maps is None or (second is not None and second_maps is None):
+            raise ValueError("maps and second_maps must be given together if there are second views")
         if self.guide is not None:
             raise ValueError("guides are either given (maps) or made (MiAMix(guide=...)), got both")
         for name, values in (("maps", maps), ("second_maps", second_maps)):
+            if values is not None and (isinstance(values, (str, dict)) or not hasattr(values, "__getitem__")):
+                raise TypeError(f"{name} must be an array (N, h, w) or a list of N maps, got {short(values)}")
             if values is not None and len(values) != count:
                 raise ValueError(f"{name} must have one map for each of {count} images, got {len(values)}")
         return lambda which, sample: (maps, second_maps)[which][sample]

@@ -18,7 +18,7 @@ from miamix_cpu.jit.flags import exact_entry
 from miamix_cpu.masks.cutmix import fill
 from miamix_cpu.options import GUIDES
 
-__all__ = ["aim", "details", "draw", "fill"]
+__all__ = ["aim", "details", "draw", "fill", "rules"]
 
 TURNS = SMOOTHS = BOX = True
 GUIDED = "partner"
@@ -80,3 +80,8 @@ def aim(layers: np.ndarray, own: np.ndarray, partners: np.ndarray, guides: np.nd
 def details(layer: np.void) -> list[str]:
     """What `describe` says of a layer."""
     return [f"peak at {layer['cy']:.2f}, {layer['cx']:.2f}"] if layer["cy"] > 0 else []
+
+
+def rules(layers: np.ndarray, coefficients: np.ndarray, height: int, width: int) -> list[tuple[bool, str]]:
+    """What must hold for layers of this method in a plan (`MixPlan.checked`)."""
+    return [(bool(np.all(layers["guide"] >= 1)), "saliencymix must name a guide")]

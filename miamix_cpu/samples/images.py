@@ -94,7 +94,7 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
 
 
 def as_map(value: Any, what: str) -> np.ndarray:
-    """Return a guide, a map of how important each place of an image is, as float32 (h, w).
+    """Return a guide, a map of how important each place of an image is, as a new array, float32 (h, w), C-contiguous.
 
     Parameters
     ----------
@@ -111,7 +111,8 @@ def as_map(value: Any, what: str) -> np.ndarray:
         array = array[..., 0] if array.shape[2] == 1 else array[0]
     if array.ndim != 2:
         raise ValueError(f"{what} must have the shape (h, w), got {array.shape}")
-    array = array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, order="C")
     if not np.isfinite(array).all():
         raise ValueError(f"{what} must be finite, got {array[~np.isfinite(array)][0]}")
     if array.min() < 0:

@@ -27,7 +27,11 @@ class Samples:
 
 
 def read_samples(
-    samples: Any, keys: tuple[str, str], index_key: str | int | None = None, map_key: str | int | None = None
+    samples: Any,
+    keys: tuple[str, str],
+    index_key: str | int | None = None,
+    map_key: str | int | None = None,
+    needs_maps: bool = True,
 ) -> Samples:
     """Split samples into columns.
 
@@ -41,6 +45,8 @@ def read_samples(
         The entry that identifies a sample.
     map_key : str or int, optional
         The entry that is its guide; a pair if the image is a pair of views.
+    needs_maps : bool
+        If False, guides are left out, and samples need none.
 
     Raises
     ------
@@ -76,8 +82,10 @@ def read_samples(
                 raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
         images, seconds = [first for first, _ in images], [second for _, second in images]
     maps = None
-    if map_key is not None:
-        _check_key(samples[0], map_key, "map_key", 0 if kind is dict else 2)
+    if map_key is not None and not needs_maps:
+        extras.pop(map_key, None)
+    elif map_key is not None:
+        _check_key(samples[0], map_key, "map_key", 2)
         maps = extras.pop(map_key)
         for i, value in enumerate(maps if seconds is not None else ()):
             if not (isinstance(value, (tuple, list)) and len(value) == 2):
@@ -90,20 +98,21 @@ def read_columns(
     keys: tuple[str, str],
     index_key: str | int | None = None,
     map_key: str | int | None = None,
+    needs_maps: bool = True,
 ) -> Samples:
     """Read a batch that is already in columns.
 
     Parameters
     ----------
     batch : dict of columns, which are arrays or lists of N values
-    keys, index_key, map_key : as in `read_samples`
+    keys, index_key, map_key, needs_maps : as in `read_samples`
 
     Raises
     ------
     TypeError, ValueError
         The message names the column that is missing, is not a column, or has another length.
     """
-    for key in (*keys, *(key for key in (index_key, map_key) if key is not None)):
+    for key in (*keys, *(key for key in (index_key, map_key if needs_maps else None) if key is not None)):
         if key not in batch:
             raise ValueError(
                 f"the batch has no {key!r}, it has {', '.join(map(repr, batch))}; see `keys`, `index_key`, `map_key`"
@@ -117,7 +126,7 @@ def read_columns(
         raise ValueError("the batch must hold at least one sample, got empty columns")
     indices = None if index_key is None else list(_as_column(batch[index_key]))
     extras = {key: batch[key] for key in batch if key not in keys and key != map_key}
-    maps = None if map_key is None else list(_as_column(batch[map_key]))
+    maps = list(_as_column(batch[map_key])) if map_key is not None and needs_maps else None
     return Samples(list(images), None, labels, extras, dict, None, indices, maps)
 
 

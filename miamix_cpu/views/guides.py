@@ -38,20 +38,20 @@ def aim_layers(
     Parameters
     ----------
     plan : MixPlan
-    first, second : uint64 (N,), addresses of the samples' views, as in `mix_views`
+    first, second : uint64 (N,), addresses of the samples' views, as in `mix_views`; the same array if there are no
+        second views
     dtype, shape : of the views
     planar : bool, views are (C, H, W)
     guide : callable, optional
-        Makes the guide of a view.
+        Makes the guide of a view; called once for each view.
     maps : callable, optional
         (which, sample) -> the map that the caller gave for a first view (which = 0) or second view (1). Without `guide`
         and `maps`, guides are computed as the layers say.
     """
-    guided = methods_that("GUIDED")
-    if not guided[plan.layers["method"]].any():
+    guided = methods_that("GUIDED")[plan.layers["method"]]
+    if not guided.any():
         return plan
     layers, coefficients, n = plan.layers.copy(), plan.coefficients.copy(), len(plan)
-    shared = second == first
 
     def guides_of(views: np.ndarray, kind: int) -> np.ndarray:
         """Guides of the views sample + n * which."""
@@ -70,17 +70,17 @@ def aim_layers(
                 raise
         return read_guides(found, [_name_of(*divmod(view, n)) for view in views.tolist()])
 
-    for code in np.flatnonzero(guided).tolist():
-        method, own_too = method_of(code), method_of(code).GUIDED == "both"
-        for kind in np.unique(layers["guide"][layers["method"] == code]).tolist():
-            those = np.flatnonzero((layers["method"] == code) & (layers["guide"] == kind))
-            own = layers["sample"][those]
-            partners = plan.partner[own]
-            partners = np.where(shared[partners], partners, partners + n)
-            looked, rows = np.unique(np.concatenate([partners, own] if own_too else [partners]), return_inverse=True)
-            rows = rows.astype(np.int64)
-            chosen = layers[those]
-            method.aim(chosen, rows[-len(own) :], rows[: len(own)], guides_of(looked, kind), coefficients)
+    own, partners = layers["sample"], plan.partner[layers["sample"]] + (0 if second is first else n)
+    kinds = layers["guide"] if maps is None and guide is None else np.ones(len(layers), np.int64)
+    for kind in np.unique(kinds[guided]).tolist():
+        codes = np.unique(layers["method"][guided & (kinds == kind)]).tolist()
+        of_method = [np.flatnonzero((layers["method"] == code) & (kinds == kind)) for code in codes]
+        both = [those for code, those in zip(codes, of_method, strict=True) if method_of(code).GUIDED == "both"]
+        looked = np.unique(np.concatenate([*(partners[those] for those in of_method), *(own[those] for those in both)]))
+        guides = guides_of(looked, kind)
+        for code, those in zip(codes, of_method, strict=True):
+            chosen, rows = layers[those], (np.searchsorted(looked, views[those]) for views in (own, partners))
+            method_of(code).aim(chosen, *rows, guides, coefficients)
             layers[those] = chosen
     return dataclasses.replace(plan, layers=layers, coefficients=coefficients)
 

@@ -18,6 +18,7 @@ from miamix_cpu.once import Once
 from miamix_cpu.samples.images import as_map, is_pil, is_tensor
 from miamix_cpu.views.generators import Found, find_generators, reseeded
 from miamix_cpu.views.global_generators import seeded_globals, views_lock
+from miamix_cpu.views.maps import MapCaller
 
 # On import, Albumentations checks for a newer version over the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -81,6 +82,7 @@ class Transform:
             raise TypeError(f"transform must be callable, got {short(transform)}")
         self.transform = transform
         self.keyword = takes_keyword(transform)
+        self._with_maps = MapCaller(transform, self.keyword)
         self.takes_arrays = is_albumentations(transform)
         if self.takes_arrays and not hasattr(transform, "set_random_state"):
             raise ImportError(
@@ -110,8 +112,7 @@ class Transform:
     ) -> list[Any]:
         """Return one view of `images[i]` for each i in `indices`, drawn in that order; no image is changed.
 
-        With `maps`, it returns pairs (view, map): the transform is called as `transform(image=x, mask=map)` or as
-        `transform(x, map)`.
+        With `maps`, it returns pairs (view, map), see `MapCaller`.
 
         Parameters
         ----------
@@ -219,33 +220,25 @@ class Transform:
             raise
 
     def _view(self, image: Any, i: int, names: Callable[[int], str], maps: list[Any] | None) -> Any:
+        map_ = None if maps is None else as_map(maps[i], f"the map for {names(i)}")
         try:
-            if maps is not None:
-                return self._view_with_map(image, as_map(maps[i], f"the map for {names(i)}"), names(i))
-            view = self.transform(image=image) if self.keyword else self.transform(image)
+            if map_ is not None:
+                result = self._with_maps.call(image, map_)
+            else:
+                result = self.transform(image=image) if self.keyword else self.transform(image)
         except Exception as error:
             error.add_note(f"raised by the transform, for {names(i)}")
-            if not self.keyword:
+            if map_ is not None:
+                error.add_note(f"it is called as {self._with_maps.example}, because samples have a map")
+            elif not self.keyword:
                 error.add_note("it gets only the image; if it needs the whole sample, move it into the dataset")
             raise
-        if isinstance(view, dict):
-            view = view.get("image")
+        if map_ is not None:
+            return self._with_maps.read(result, names(i))
+        view = result.get("image") if isinstance(result, dict) else result
         if view is None:
             raise TypeError(f"the transform returned nothing for {names(i)}")
         return view
-
-    def _view_with_map(self, image: Any, map_: np.ndarray, name: str) -> tuple[Any, np.ndarray]:
-        """Return a view and the map that went through the same random geometry."""
-        result = self.transform(image=image, mask=map_) if self.keyword else self.transform(image, map_)
-        if isinstance(result, dict):
-            result = result.get("image"), result.get("mask")
-        if not (isinstance(result, (tuple, list)) and len(result) == 2) or any(part is None for part in result):
-            call = 'a dict with "image" and "mask"' if self.keyword else "a pair (image, map)"
-            raise TypeError(
-                f"the transform must return {call} for {name}, because samples have a map that goes through the same "
-                f"geometry as the image, got {short(result)}"
-            )
-        return result[0], as_map(result[1], f"the map that the transform returned for {name}")
 
 
 class ReusesMemory(Exception):  # not an error: the caller makes the views again

@@ -13,7 +13,7 @@ UNMIXED = pytest.mark.filterwarnings(
     "ignore:a batch of one sample came out unmixed", "ignore:the transform returned its input arrays"
 )
 
-EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=4, p_aug=0.5, p_self=0.3)
+EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * len(METHODS), k_max=4, p_aug=0.5, p_self=0.3)
 NO_SELF = MiAMixConfig(p_self=0.0)
 
 
