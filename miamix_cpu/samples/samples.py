@@ -81,16 +81,10 @@ def read_samples(
             if not (isinstance(image, (tuple, list)) and len(image) == 2):
                 raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
         images, seconds = [first for first, _ in images], [second for _, second in images]
-    maps = None
-    if map_key is not None and not needs_maps:
-        extras.pop(map_key, None)
-    elif map_key is not None:
-        _check_key(samples[0], map_key, "map_key", 2)
-        maps = extras.pop(map_key)
-        for i, value in enumerate(maps if seconds is not None else ()):
-            if not (isinstance(value, (tuple, list)) and len(value) == 2):
-                raise ValueError(f"the map of sample {i} must be a pair, as its image is, got {_kind(value)}")
-    return Samples(images, seconds, labels, extras, kind, epoch, indices, maps)
+    maps = extras.pop(map_key, None) if map_key is not None else None
+    if map_key is not None and needs_maps:
+        _check_maps(samples[0], map_key, maps, seconds is not None)
+    return Samples(images, seconds, labels, extras, kind, epoch, indices, maps if needs_maps else None)
 
 
 def read_columns(
@@ -178,6 +172,13 @@ def _check_key(sample: Any, key: Any, name: str, low: int) -> None:
     elif not (isinstance(key, int) and low <= key < len(sample)):
         after = ", after image and label" if low else ""
         raise ValueError(f"{name} must be a position in samples of {len(sample)} entries{after}, got {short(key)}")
+
+
+def _check_maps(sample: Any, map_key: Any, maps: list[Any] | None, are_pairs: bool) -> None:
+    _check_key(sample, map_key, "map_key", 2)
+    for i, value in enumerate(maps or () if are_pairs else ()):
+        if not (isinstance(value, (tuple, list)) and len(value) == 2):
+            raise ValueError(f"the map of sample {i} must be a pair, as its image is, got {_kind(value)}")
 
 
 def _kind(value: Any) -> str:

@@ -18,7 +18,8 @@ from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.options import GUIDES
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.samples.images import as_map
-from miamix_cpu.views.saliency import fine_grained, grey_copies, spectral
+from miamix_cpu.views.grey import grey_copies
+from miamix_cpu.views.saliency import fine_grained, spectral
 
 _COMPUTED = {"fine_grained": fine_grained, "spectral": spectral}
 
