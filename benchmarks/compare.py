@@ -131,10 +131,12 @@ def main() -> None:
     options = parser("Compare this checkout with another commit, in turns.", "compare", plots=False)
     options.add_argument("commit", help="of this repository, to compare with")
     options.add_argument("--rounds", type=int, default=15)
+    options.add_argument("--rows", nargs="+", default=(), help="only these, e.g. those that the other commit has")
     given = options.parse_args()
     one_thread()
     rounds = 3 if given.quick else given.rounds
-    names = [case.name for case in peers.ours(CLASSES)] + ["loader, 2 workers, two views, uint8"]
+    names = [case.name for case in peers.ours(CLASSES) if case.name in given.rows or not given.rows]
+    names += ["loader, 2 workers, two views, uint8"] if not given.rows else []
     result: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         git = partial(subprocess.run, cwd=ROOT, check=True, capture_output=True)

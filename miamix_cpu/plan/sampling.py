@@ -97,7 +97,7 @@ def draw_gammas(count: int, alpha: np.ndarray | float, rng: np.random.Generator)
     -------
     float64 (2, count), and whether they are logarithms
     """
-    if np.min(alpha, initial=np.inf) >= _GAMMA_FROM:
+    if (alpha if isinstance(alpha, float) else np.min(alpha, initial=np.inf)) >= _GAMMA_FROM:
         return rng.standard_gamma(alpha, size=(2, count)), False
     # gamma(alpha) = gamma(alpha + 1) * u^(1 / alpha), which may be below the smallest float.
     logs = np.log1p(-rng.random((2, count))) / alpha
