@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from typing import Any
 
 from miamix_cpu.cli.explore import Scene
@@ -55,7 +56,7 @@ def config_code(config: MiAMixConfig) -> tuple[str, list[str]]:
             options = [f"{option}={_literal(chosen)}" for option, chosen in _changes(value)]
             arguments.append(f"{name}={classes[-1]}({', '.join(options)})")
         else:
-            arguments.append(f"{name}={_literal(value)}")
+            arguments.append(f"{name}={_wrapped(_literal(value))}")
     return _call("MiAMixConfig", arguments, indent=len("config = ")), classes
 
 
@@ -73,6 +74,14 @@ def _literal(value: Any) -> str:
         return str(int(value))
     plain = isinstance(value, str) and value.isprintable() and not set(value) & {'"', "\\"}
     return f'"{value}"' if plain else repr(value)
+
+
+def _wrapped(tuple_: str) -> str:
+    """A literal in one line, or a tuple over several where it is too long for an argument's line."""
+    if len(tuple_) <= _CODE_WIDTH or not tuple_.startswith("("):
+        return tuple_
+    lines = textwrap.wrap(f"{tuple_[1:-1].rstrip(',')},", _CODE_WIDTH - 8, break_on_hyphens=False)
+    return "\n        ".join(["(", *lines]) + "\n    )"
 
 
 def _call(function: str, arguments: list[str], indent: int = 0) -> str:

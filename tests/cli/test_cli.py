@@ -71,7 +71,7 @@ def test_a_single_picture_is_enough(tmp_path, capsys):
 
 
 def test_layers_are_shown_as_they_are_merged(rng):
-    config = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=3, p_aug=0.5)
+    config = MiAMixConfig(methods=METHODS, weights=(1,) * len(METHODS), k_max=3, p_aug=0.5)
     mix, images = MiAMix(9, config, return_masks=True), np.zeros((9, 20, 24), np.uint8)
     batch = mix(images, range(9), second=images, rng=rng)
     for i in range(9):

@@ -10,20 +10,37 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import miamix_cpu
-from miamix_cpu import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMixConfig
+from miamix_cpu import (
+    AGMixOptions,
+    AttentiveCutMixOptions,
+    CutMixOptions,
+    FMixOptions,
+    GridMixOptions,
+    GuidedMixupOptions,
+    HMixOptions,
+    MiAMixConfig,
+    ResizeMixOptions,
+    SaliencyMixOptions,
+    SmoothMixOptions,
+)
 from miamix_cpu.cli import UserError, explore
 from miamix_cpu.cli.explore import Scene, draw
 from miamix_cpu.cli.explore_code import code_of, config_code
-from miamix_cpu.cli.explore_controls import CONTROLS, PRESETS, config_of, preset_of, values_of
+from miamix_cpu.cli.explore_controls import _RANGES, CONTROLS, PRESETS, config_of, preset_of, values_of
 from miamix_cpu.cli.explore_html import gallery_html, histogram_html, problem_html
 from miamix_cpu.config import METHODS
 from tests.cli.common import executed
 
 OTHER = MiAMixConfig(
-    alpha=0.35, k_min=2, k_max=5, methods=METHODS, weights=(1, 2, 0.5, 3, 4, 5), p_self=0.4, p_aug=0.6, p_smooth=0.7,
-    merge="sum", lam_from="orig", gauss_scale="area", second_view="shared", angle_max=30, shear_max=0.25,
-    smooth_max=0.3, cutmix=CutMixOptions(inside=True, minmax=(0.3, 0.6)), fmix=FMixOptions(decay=2.1),
-    gridmix=GridMixOptions(cells=(3, 5), pattern="random"), agmix=AGMixOptions(q_max=0.5),
+    alpha=0.35, k_min=2, k_max=5, methods=METHODS, weights=(1, 2, 0.5, 3, 4, 5, 1.5, 2.5, 3.5, 4.5, 5.5, 6),
+    ratio_range=(0.1, 0.8), p_self=0.4, p_aug=0.6, p_smooth=0.7, merge="sum", lam_from="orig", gauss_scale="area",
+    second_view="shared", angle_max=30, shear_max=0.25, smooth_max=0.3,
+    cutmix=CutMixOptions(inside=True, minmax=(0.3, 0.6)), fmix=FMixOptions(decay=2.1),
+    gridmix=GridMixOptions(cells=(3, 5), pattern="random"), agmix=AGMixOptions(q_max=0.5), hmix=HMixOptions(share=0.3),
+    smoothmix=SmoothMixOptions(sigma=(0.2, 0.6)), resizemix=ResizeMixOptions(tau=(0.2, 0.7), tau_from="alpha"),
+    saliencymix=SaliencyMixOptions(guide="spectral"),
+    attentivecutmix=AttentiveCutMixOptions(grid=5, cells=4, guide="spectral"),
+    guidedmixup=GuidedMixupOptions(guide="fine_grained"),
 )  # fmt: skip
 
 
@@ -44,7 +61,7 @@ def test_every_field_has_a_control():
     shown = {control.name for control in CONTROLS}
     for leaf in leaves(MiAMixConfig()):
         parts = {name for name in shown if name == leaf or name.startswith(f"{leaf}.")}
-        assert parts or leaf == "methods", leaf
+        assert parts or leaf in ("methods", "mixes"), leaf
     assert {name for name in shown if name.startswith("weights.")} == {f"weights.{method}" for method in METHODS}
     assert len(shown) == len(CONTROLS)
 
@@ -52,19 +69,19 @@ def test_every_field_has_a_control():
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_every_control_changes_its_own_field(control):
     values = values_of(OTHER)
-    before = values[control.name]
+    before, (field, _, option) = values[control.name], control.name.partition(".")
     if control.choices:
         other = next(choice for choice in control.choices if choice != before)
     elif control.low is None:
         other = not before
     else:
         other = before + control.step
-        assert control.low < before < control.high
+        unset = field == "alpha" and option  # 0 is the alpha of all methods
+        assert unset or control.low < before < control.high
     after = config_of({**values, control.name: other})
-    field, _, option = control.name.partition(".")
     changed = [name for name in OTHER.__dataclass_fields__ if getattr(after, name) != getattr(OTHER, name)]
     assert changed == [field]
-    if field in ("cutmix", "fmix", "gridmix", "agmix"):
+    if field in METHODS:
         assert getattr(getattr(after, field), option.split(".")[0]) != getattr(
             getattr(OTHER, field), option.split(".")[0]
         )
@@ -83,7 +100,7 @@ def test_controls_show_a_configuration(config):
 
 def test_presets_are_recognised():
     assert preset_of(MiAMixConfig()) == "Table 1 of the paper"
-    assert preset_of(MiAMixConfig.plain("fmix")) == "plain fmix"
+    assert preset_of(MiAMixConfig.plain("fmix")) == "fmix"
     assert preset_of(OTHER) is None
 
 
@@ -125,9 +142,10 @@ def in_order(values):
     """Both ends of a range in order, and not all weights 0: hardly any setting of the sliders is valid otherwise."""
     for low, high in (
         ("k_min", "k_max"),
-        *((f"{name}.low", f"{name}.high") for name in ("cutmix.minmax", "gridmix.cells")),
+        *((f"{name}.low", f"{name}.high") for name in ("cutmix.minmax", *_RANGES)),
     ):
         values[low], values[high] = sorted((values[low], values[high]))
+    values["attentivecutmix.cells"] = min(values["attentivecutmix.cells"], values["attentivecutmix.grid"] ** 2)
     return values
 
 
@@ -164,6 +182,8 @@ def test_rows_are_what_the_code_makes(config):
         np.testing.assert_array_equal(row.mixed, batch.images[i].permute(1, 2, 0).numpy())
         assert row.caption.startswith(batch.describe(i))
         mask = row.mask[..., None]
+        if "resizemix" in row.caption:  # shows the second view resized
+            continue
         assert np.abs(mask * row.first + (1 - mask) * row.second - row.mixed).max() < 0.6
         if config.second_view == "shared":
             np.testing.assert_array_equal(row.second, rows[int(batch.partner[i])].first)
