@@ -197,7 +197,7 @@ def combine(guide: np.ndarray, on: np.ndarray, total: np.ndarray, room: np.ndarr
         for x in range(width):
             brighter = np.floor(np.float32(255.0) * row[x] / a)
             darker = np.floor(np.float32(255.0) * (row[x] - both[x]) / b)
-            out[x] = (brighter + darker) / np.float32(255.0)
+            out[x] = (brighter + darker) * np.float32(1 / 255)
 
 
 def spectral(grey: np.ndarray) -> np.ndarray:
