@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from miamix_cpu.jit.flags import allocating, kernel
+from miamix_cpu.jit.flags import allocating, exact
 
 
 def rounded(value: Any, like: Any) -> Any:
@@ -39,7 +39,7 @@ def average_area(out: np.ndarray, values: np.ndarray) -> None:
     average_into(out.ravel(), 0, width, height, width, values.ravel(), 0, rows, columns, 1, line, spans, edges)
 
 
-@kernel
+@exact
 def average_into(
     out: np.ndarray,
     to: int,
@@ -97,9 +97,9 @@ def average_into(
                 a = b = c = np.float32(0.0)
                 for p in range(first + 1, last):
                     a, b, c = a + line[3 * p], b + line[3 * p + 1], c + line[3 * p + 2]
-                target[3 * x] = rounded(head * f[0] + inner * a + tail * e[0], out)
-                target[3 * x + 1] = rounded(head * f[1] + inner * b + tail * e[1], out)
-                target[3 * x + 2] = rounded(head * f[2] + inner * c + tail * e[2], out)
+                target[3 * x] = rounded(head * f[0] + tail * e[0] + inner * a, out)
+                target[3 * x + 1] = rounded(head * f[1] + tail * e[1] + inner * b, out)
+                target[3 * x + 2] = rounded(head * f[2] + tail * e[2] + inner * c, out)
                 continue
             for channel in range(step):
                 total = np.float32(0.0)
@@ -109,7 +109,7 @@ def average_into(
                 target[step * x + channel] = rounded(outer + inner * total, out)
 
 
-@kernel
+@exact
 def interpolate(out: np.ndarray, values: np.ndarray) -> None:
     """Enlarge a map: each pixel is interpolated between the nearest four, whose centres those at the border repeat.
 

@@ -28,15 +28,52 @@ def smooth(layers: np.ndarray, slots: np.ndarray, holes: np.ndarray) -> None:
     ----------
     layers : `plan.LAYER` (l,); `window` is odd and at most LARGEST_WINDOW, or 0; it may be larger than the image
     slots : int64 (l,), each layer's place in `holes`, -1 for none
-    holes : float32 (S, H, W), C-contiguous; those with a window hold 0 and 1, and are overwritten with values in [0, 1]
+    holes : float32 (S, H, W), C-contiguous; those with a window hold 1 and the layer's `level` (0 but for hmix), and
+        are overwritten with values in [0, 1]
     """
     rows, columns = holes.shape[1:]
     # Sums down the columns in whole ROWS, and running sums of some rows. What is not used is undefined.
     sums = np.empty((-(-rows // ROWS) * ROWS, columns), np.int16)
     running = np.empty((ROWS // 2, columns + LARGEST_WINDOW), np.int32)
     for j in range(layers.size):
-        if layers[j]["window"] > 0 and slots[j] >= 0:
-            smooth_hole(holes[slots[j]], layers[j]["window"], sums, running)
+        if layers[j]["window"] == 0 or slots[j] < 0:
+            continue
+        hole, level = holes[slots[j]], layers[j]["level"]
+        if level > 0:
+            drop_level(hole)
+        smooth_hole(hole, layers[j]["window"], sums, running)
+        if level > 0:
+            raise_level(hole, level)
+
+
+@kernel
+def drop_level(hole: np.ndarray) -> None:
+    """Set what is below 1 to 0.
+
+    Parameters
+    ----------
+    hole : float32 (H, W), C-contiguous; changed
+    """
+    for y in range(hole.shape[0]):
+        row = hole[y]
+        for x in range(row.size):
+            row[x] = np.float32(row[x] == np.float32(1.0))
+
+
+@kernel
+def raise_level(hole: np.ndarray, level: float) -> None:
+    """Scale [0, 1] to [level, 1].
+
+    Parameters
+    ----------
+    hole : float32 (H, W), C-contiguous, in [0, 1]; changed
+    level : float in [0, 1]
+    """
+    scale = np.float32(1.0 - level)
+    for y in range(hole.shape[0]):
+        row = hole[y]
+        for x in range(row.size):
+            row[x] = np.float32(1.0) - scale * (np.float32(1.0) - row[x])
 
 
 @kernel
