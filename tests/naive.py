@@ -1,6 +1,6 @@
 """A slow twin of every stage, written from the paper: one pixel, one sample, one layer at a time, in float64.
 
-Nothing here is optimised, and nothing is imported from the package but the names of the methods.
+Nothing here is optimised, and nothing is imported from the package. `masks/twins.py` has what needs guides or resizing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from fractions import Fraction
 
 import numpy as np
 
-METHODS = ("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix")
+from tests.masks import twins
+
+METHODS = (
+    "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix",
+    "hmix", "smoothmix", "resizemix", "saliencymix", "attentivecutmix", "guidedmixup",
+)  # fmt: skip
+TURNED = ("cutmix", "fmix", "gridmix", "saliencymix")
+SMOOTHED = (*TURNED, "hmix", "attentivecutmix")
 
 
 # Stage 1 -------------------------------------------------------------------------------------------------------------
@@ -45,14 +52,13 @@ def draw_layer(config, ratio, uniform, height, width):
             break
     layer = {"method": method, "ratio": ratio, "augmented": False, "angle": 0.0, "shear": 0.0, "window": 0}
     shorter = min(height, width)
-    if method in ("cutmix", "fmix", "gridmix"):
-        if uniform[1] < config.p_aug:
-            layer["augmented"] = True
-            layer["angle"] = math.radians(config.angle_max * (2 * uniform[3] - 1))
-            layer["shear"] = config.shear_max * (2 * uniform[4] - 1)
-        if uniform[2] < config.p_smooth:
-            windows = list(range(3, max(3, min(181, int(config.smooth_max * shorter))) + 1, 2))
-            layer["window"] = windows[int(uniform[5] * len(windows))]
+    if method in TURNED and uniform[1] < config.p_aug:
+        layer["augmented"] = True
+        layer["angle"] = math.radians(config.angle_max * (2 * uniform[3] - 1))
+        layer["shear"] = config.shear_max * (2 * uniform[4] - 1)
+    if method in SMOOTHED and uniform[2] < config.p_smooth:
+        windows = list(range(3, max(3, min(181, int(config.smooth_max * shorter))) + 1, 2))
+        layer["window"] = windows[int(uniform[5] * len(windows))]
     a, b, c, d = uniform[6:]
     if method == "cutmix":
         sides = [math.sqrt(ratio)] * 2
@@ -87,6 +93,19 @@ def draw_layer(config, ratio, uniform, height, width):
         least = 0.5 / shorter if ratio > 0 else 0.0
         layer["width"] = max(least, sigma * math.sqrt(1 + q))
         layer["height"] = max(least, sigma * math.sqrt(1 - q))
+    elif method == "hmix":
+        layer |= twins.draw_hmix(config, ratio, a, b, height, width)
+    elif method == "smoothmix":
+        layer |= twins.draw_smoothmix(config, a, b, c)
+    elif method == "resizemix":
+        layer |= twins.draw_resizemix(config, ratio, a, b, c, height, width)
+    elif method == "saliencymix":
+        layer["height"] = layer["width"] = math.sqrt(ratio)
+        layer["guide"] = 1 + twins.GUIDES.index(config.saliencymix.guide)
+    elif method == "attentivecutmix":
+        layer |= twins.draw_attentivecutmix(config, a)
+    elif method == "guidedmixup":
+        layer |= twins.draw_guidedmixup(config, height, width)
     return layer
 
 
@@ -224,11 +243,14 @@ def hole_of(layer, coefficients, height, width):
     start, rows, columns = int(layer["start"]), int(layer["rows"]), int(layer["columns"])
     place = (float(layer["cy"]), float(layer["cx"]))
     turn = (float(layer["angle"]), float(layer["shear"]))
+    sides = (float(layer["height"]), float(layer["width"]))
     ratio = float(layer["ratio"])
     if method == "mixup":
         hole = mixup(height, width, ratio)
-    elif method == "cutmix":
-        hole = cutmix(height, width, *place, float(layer["height"]), float(layer["width"]), *turn)[0]
+    elif method in ("cutmix", "saliencymix"):
+        hole = cutmix(height, width, *place, *sides, *turn)[0]
+    elif method in ("hmix", "resizemix"):
+        hole = twins.box(height, width, *place, *sides, float(layer["level"]))
     elif method == "fmix":
         if layer["is_field"]:
             field = coefficients[start : start + rows * columns].reshape(rows, columns)
@@ -236,14 +258,16 @@ def hole_of(layer, coefficients, height, width):
             noise = coefficients[start : start + 2 * rows * columns].reshape(columns, rows, 2)
             field = fmix_field(height, width, noise, float(layer["decay"]), *turn)
         hole = largest(field, math.floor(ratio * height * width + float(layer["dither"])))
-    elif method == "gridmix":
+    elif method == "guidedmixup":
+        hole = twins.interpolate(coefficients[start : start + rows * columns].reshape(rows, columns), height, width)
+    elif method in ("gridmix", "attentivecutmix"):
         cells = int(layer["cells"])
         if rows:
             hole = gridmix_random(height, width, cells, coefficients[start : start + rows * columns], *turn)[0]
         else:
             hole = gridmix(height, width, cells, float(layer["height"]), *place, *turn)[0]
     else:
-        hole = gaussian(height, width, *place, float(layer["height"]), float(layer["width"]), turn[0])
+        hole = gaussian(height, width, *place, *sides, turn[0])
     return smooth(hole, int(layer["window"])) if layer["window"] else hole
 
 
@@ -292,7 +316,8 @@ def mix(plan, images, second, labels, num_classes):
     for i in range(len(images)):
         mask, lam = mask_and_lam(plan, i)
         t = int(plan.partner[i])
-        images_out.append(blend(mask, images[i], second[t]))
+        resized = plan.layers[(plan.layers["sample"] == i) & (plan.layers["method"] == METHODS.index("resizemix"))]
+        images_out.append(blend(mask, images[i], twins.with_resized(resized, second[t])))
         targets.append(target(one_hot(labels[i], num_classes), one_hot(labels[t], num_classes), lam))
         lams.append(lam)
         masks.append(mask)

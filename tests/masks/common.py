@@ -8,15 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from miamix_cpu import MiAMix, MiAMixConfig
+from miamix_cpu import AttentiveCutMixOptions, MiAMix, MiAMixConfig, ResizeMixOptions
 from miamix_cpu.config import METHODS
 from miamix_cpu.masks import UNIFORMS, method_of
 from miamix_cpu.plan.mix_plan import LAYER
 from miamix_cpu.plan.sampling import draw_coefficients, draw_layers
+from miamix_cpu.views.guides import aim_layers
 from tests import naive
 from tests.kernels import compiled, python
 
 SIZES = [(1, 1), (1, 17), (17, 1), (8, 8), (13, 9), (16, 40)]
+GUIDED = ("saliencymix", "attentivecutmix", "guidedmixup")
+#: Options by which a method takes the ratio that was drawn; there are none for two of them.
+FROM_RATIO = {
+    "resizemix": {"resizemix": ResizeMixOptions(tau_from="alpha")},
+    "attentivecutmix": {"attentivecutmix": AttentiveCutMixOptions(cells="ratio")},
+}
+WITH_A_RATIO = [name for name in METHODS if name not in ("smoothmix", "guidedmixup")]
 shares = st.floats(0, 1)
 sizes = st.tuples(st.integers(1, 14), st.integers(1, 14))
 
@@ -59,19 +67,28 @@ def hole_of(run, layers, size, coefficients=()):
 
 
 def holes_of(config, height, width, count, rng):
-    """`count` first-layer holes under `config`, and their ratios."""
+    """`count` first-layer holes of noise under `config`, and their ratios."""
     mix = MiAMix(2, config, return_masks=True)
-    images = np.zeros((count, height, width), dtype=np.uint8)
+    images = rng.integers(0, 256, (count, height, width), dtype=np.uint8)
     batch = mix(images, np.zeros(count, dtype=int), rng=rng)
     return 1 - batch.masks, batch.plan.layers["ratio"]
 
 
+def aimed(plan, maps, second_maps=None):
+    """The plan, its layers aimed by maps of the first and second views, (N, h, w); no view is looked at."""
+    both = (maps, maps if second_maps is None else second_maps)
+    first = np.zeros(len(plan), np.uint64)
+    second = first if second_maps is None else first.copy()
+    size = (plan.height, plan.width)
+    return aim_layers(plan, first, second, "uint8", size, False, maps=lambda which, sample: both[which][sample])
+
+
 def masks_with_ratio(method, ratio, height, width, count, rng, **changes):
     """Masks of `count` samples, each of one layer of this ratio."""
-    config = alone(method, **changes)
-    layers = np.zeros(count, dtype=LAYER)
-    layers["ratio"], layers["sample"] = ratio, np.arange(count)
-    draw_layers(config, layers, height, width, rng.random((count, UNIFORMS)))
+    config = alone(method, **{**FROM_RATIO.get(method, {}), **changes})
+    layers = layers_of(method, count, ratio=ratio, sample=np.arange(count))
+    counts = np.bincount(layers["method"], minlength=len(METHODS))
+    draw_layers(config, layers, counts, height, width, rng.random((count, UNIFORMS)))
     mix = MiAMix(2, config, return_masks=True)
     plan = dataclasses.replace(
         mix.plan(count, height, width, rng=rng),
@@ -100,7 +117,7 @@ def check_draw(run, method, config, size, rng):
     code = METHODS.index(method)
     layers, uniforms = np.zeros(80, LAYER), rng.random((80, UNIFORMS))
     layers["ratio"] = rng.random(80) * (rng.random(80) < 0.95)
-    layers["method"] = np.where(rng.random(80) < 0.7, code, (code + 1 + rng.integers(0, 5, 80)) % 6)
+    layers["method"] = np.where(rng.random(80) < 0.7, code, (code + rng.integers(1, len(METHODS), 80)) % len(METHODS))
     before = layers.copy()
     run(method_of(code).draw)(layers, code, uniforms, config, *size)
     for layer, old, uniform in zip(layers, before, uniforms, strict=True):

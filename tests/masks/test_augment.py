@@ -21,7 +21,7 @@ def drawn(run, config, size, uniforms, rng):
     layers = np.zeros(len(uniforms), LAYER)
     layers["method"], layers["ratio"] = np.arange(len(layers)) % len(METHODS), rng.random(len(layers))
     before = layers.copy()
-    run(draw_augmentation)(layers, methods_that("AUGMENTABLE"), uniforms, config, *size)
+    run(draw_augmentation)(layers, methods_that("TURNS"), methods_that("SMOOTHS"), uniforms, config, *size)
     for name in LAYER.names:
         if name not in NAMES:
             np.testing.assert_array_equal(layers[name], before[name])
@@ -55,9 +55,15 @@ def test_augmentation_from_uniform_numbers(run, config, size, rng):
 @BOTH_OF_ENTRIES
 def test_other_methods_are_left_alone(run, rng):
     layers = drawn(run, MiAMixConfig(p_aug=1.0, p_smooth=1.0), (32, 32), rng.random((60, UNIFORMS)), rng)
-    able = np.isin(layers["method"], [METHODS.index(name) for name in ("cutmix", "fmix", "gridmix")])
+    able, smoothed = (
+        np.isin(layers["method"], [METHODS.index(name) for name in names])
+        for names in (
+            ("cutmix", "fmix", "gridmix", "saliencymix"),
+            ("cutmix", "fmix", "gridmix", "saliencymix", "hmix", "attentivecutmix"),
+        )
+    )
     np.testing.assert_array_equal(layers["augmented"], able)
-    np.testing.assert_array_equal(layers["window"] > 0, able)
+    np.testing.assert_array_equal(layers["window"] > 0, smoothed)
     assert not layers["angle"][~able].any()
     assert not layers["shear"][~able].any()
 

@@ -13,10 +13,10 @@ from tests.kernels import python
 from tests.masks.common import BOTH, BOTH_OF_ENTRIES, as_it_is, blank
 
 
-def smoothed(run, hole, window):
+def smoothed(run, hole, window, level=0.0):
     """`hole` by the entry, as the only hole of the only layer; the 32 bits of running sums wrap, as they may."""
     layers, holes = np.zeros(1, LAYER), hole[None].copy()
-    layers["window"] = window
+    layers["window"], layers["level"] = window, level
     with np.errstate(over="ignore"):
         run(smooth)(layers, np.zeros(1, np.int64), holes)
     return holes[0]
@@ -34,6 +34,23 @@ def test_smooth(run, size, window, rng):
     """Windows several times as large as the image are among them, and heights that are no whole number of ROWS."""
     hole = (rng.random(size) < 0.4).astype(np.float32)
     np.testing.assert_allclose(smoothed(run, hole, window), naive.smooth(hole, window), atol=1e-6)
+
+
+@BOTH_OF_ENTRIES
+@pytest.mark.parametrize("level", [1e-9, 0.3, 0.999, 1.0])
+@pytest.mark.parametrize("window", [1, 3, 25])
+def test_a_hole_may_be_above_0_outside_of_its_box(run, window, level, rng):
+    """hmix's: it keeps its mean, and what is 1 all around stays 1."""
+    hole = np.where(rng.random((9, 14)) < 0.4, 1, level).astype(np.float32)
+    hole[:3, :3] = 1
+    found = smoothed(run, hole, window, level)
+    np.testing.assert_allclose(found, naive.smooth(hole, window), atol=1e-6)
+    assert found.mean(dtype=np.float64) == pytest.approx(hole.mean(dtype=np.float64), abs=1e-6)
+    assert found.max() <= 1
+    assert window > 3 or found[0, 0] == 1
+    even = np.full((5, 6), level, np.float32)
+    np.testing.assert_allclose(smoothed(run, even, window, level), even, atol=1e-7)
+    assert (smoothed(run, np.ones((5, 6), np.float32), window, level) == 1).all()
 
 
 @BOTH_OF_ENTRIES
