@@ -22,15 +22,15 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
 from benchmarks.training.augment import augmentation
+from benchmarks.training.automix import AutoMix
 from benchmarks.training.data import ImageSet, Split, channel_statistics, training_and_held_out
 from benchmarks.training.machine import Machine, where
 from benchmarks.training.methods import method
-from benchmarks.training.networks import NETWORKS
+from benchmarks.training.networks import NETWORKS, Residual
 from miamix_cpu import MiAMixCollator, mixed_accuracy, mixed_cross_entropy, normalize_on_device
 from miamix_cpu.checks import check_integer, check_real
 
@@ -191,7 +191,7 @@ class Run:
     def _training(self) -> tuple[Split, Split | None]:
         return training_and_held_out(self.images.train, self.recipe.fraction, self.recipe.held_out)
 
-    def _new_network(self) -> nn.Module:
+    def _new_network(self) -> Residual:
         torch.manual_seed(self.recipe.seed)
         model = NETWORKS[self.recipe.network](self.images.num_classes)
         return model.to(self.machine.device, memory_format=torch.channels_last)
@@ -240,16 +240,19 @@ class Trainer:
             collate_fn=self.collate, num_workers=workers, persistent_workers=workers > 0, pin_memory=self.cuda,
         )  # fmt: skip
         self.model = run._new_network()
+        self.automix = AutoMix(self.model, run.method.automix) if run.method.automix else None
+        parameters = [*self.model.parameters(), *(self.automix.block.parameters() if self.automix else ())]
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(), recipe.lr, recipe.momentum,
-            weight_decay=recipe.weight_decay, nesterov=recipe.nesterov,
-        )  # fmt: skip
+            parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
+        )
         self.scaler = torch.amp.GradScaler(enabled=self.cuda and recipe.amp == "float16")
         self.curves: list[dict[str, Any]] = []
         if state is not None:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+            if self.automix:
+                self.automix.load_state_dict(state["automix"])
             self.curves = state["curves"]
 
     @property
@@ -262,41 +265,57 @@ class Trainer:
         return {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(), "curves": self.curves, "statistics": self.statistics,
+            **({"automix": self.automix.state_dict()} if self.automix else {}),
         }  # fmt: skip
 
     def epoch(self, epoch: int) -> dict[str, Any]:
-        """Train for one epoch; its mean loss, and the accuracy on mixed batches."""
+        """Train for one epoch; its mean loss, the accuracy on mixed batches, and what AutoMix notes."""
         self.collate.set_epoch(epoch)
         self.order.manual_seed(self.recipe.seed * 1_000_003 + epoch)
         torch.empty((), dtype=torch.int64).random_(generator=self.order)  # as a loader draws its seed first
         self.model.train()
+        if self.automix:
+            self.automix.begin(self.recipe.seed, epoch)
         totals = torch.zeros(2, dtype=torch.float64, device=self.machine.device)  # read once, at the end
         batches = len(self.loader)
         bar = tqdm(self.loader, desc=f"epoch {epoch}", leave=False, disable=None)
         for step, (images, targets) in enumerate(bar):
-            self._set_lr((epoch + step / batches) / self.recipe.epochs)
+            done = (epoch + step / batches) / self.recipe.epochs
+            self._set_lr(done)
             targets = targets.to(self.machine.device, non_blocking=True)
-            logits = self.logits(images)
-            loss = mixed_cross_entropy(logits, targets)
+            if self.automix:
+                with self._autocast():
+                    loss, logits, targets = self.automix.loss(self.model, self._pictures(images), targets, done)
+            else:
+                logits = self.logits(images)
+                loss = mixed_cross_entropy(logits, targets)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            if self.automix:
+                self.automix.follow(self.model, done)
             totals += torch.stack([loss.detach(), mixed_accuracy(logits.detach(), targets)])
         loss, accuracy = (totals / batches).tolist()
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} in epoch {epoch}: try a smaller --lr")
-        return {"loss": round(loss, 5), "mixed_accuracy": round(accuracy, 5)}
+        noted = self.automix.noted() if self.automix else {}
+        return {"loss": round(loss, 5), "mixed_accuracy": round(accuracy, 5), **noted}
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Of a batch of bytes; float32 (N, classes)."""
-        device, dtype = self.machine.device, self.recipe.amp
-        pictures = normalize_on_device(images.to(device, non_blocking=True), *self.statistics)
-        enabled = dtype != "off"
-        half = getattr(torch, dtype) if enabled else None
-        with torch.autocast(torch.device(device).type, dtype=half, enabled=enabled):
+        pictures = self._pictures(images)
+        with self._autocast():
             logits = self.model(pictures)
         return logits.float()
+
+    def _pictures(self, images: torch.Tensor) -> torch.Tensor:
+        return normalize_on_device(images.to(self.machine.device, non_blocking=True), *self.statistics)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.recipe.amp != "off"
+        half = getattr(torch, self.recipe.amp) if enabled else None
+        return torch.autocast(torch.device(self.machine.device).type, dtype=half, enabled=enabled)
 
     @torch.inference_mode()
     def accuracy(self, split: Split) -> float:

@@ -1,8 +1,9 @@
 """Methods by a short spelling, and the paper's tables as lists of them.
 
-A method is a name with changes: `vanilla`, `mixup` (any plain baseline), `miamix`, `miamix:merge=sum`,
-`miamix:k_min=3+k_max=3`, `miamix:weights=1/1/1/1/1`, `gridmix:gridmix.pattern=random`. All run through the same
-collator. Spellings of the same configuration are one method: `miamix:p_self=0.1` is `miamix`.
+A method is a name with changes: `vanilla`, `mixup` (any plain baseline), `deit` (any recipe), `miamix`,
+`miamix:merge=sum`, `miamix:k_min=3+k_max=3`, `miamix:weights=1/1/1/1/1`, `gridmix:gridmix.pattern=random`, and
+`automix`, `automix:alpha=1`. All run through the same collator, which leaves AutoMix's images unmixed. Spellings of the
+same configuration are one method: `miamix:p_self=0.1` is `miamix`, `rsb-a1` is `torchvision`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.training.automix import AutoMixOptions
 from miamix_cpu import MiAMixConfig, MixSchedule
 from miamix_cpu.config import METHODS
+from miamix_cpu.recipes import RECIPES
 
 _FIVE = MiAMixConfig().methods
 
@@ -29,12 +32,15 @@ class Method:
         The shortest one of this configuration.
     config : MiAMixConfig
     probability : float
-        Of mixing a sample; 0 for vanilla, which then makes one view a sample and no mask.
+        Of mixing a sample; 0 for vanilla and automix, for which one view a sample and no mask is made.
+    automix : AutoMixOptions, optional
+        Only for automix, which mixes on the device.
     """
 
     spelling: str
     config: MiAMixConfig
     probability: float
+    automix: AutoMixOptions | None = None
 
     @property
     def schedule(self) -> MixSchedule:
@@ -43,10 +49,14 @@ class Method:
 
     def describe(self) -> dict[str, Any]:
         """For the JSON."""
-        return {"spelling": self.spelling, "probability": self.probability, "config": dataclasses.asdict(self.config)}
+        found = {"spelling": self.spelling, "probability": self.probability, "config": dataclasses.asdict(self.config)}
+        return {**found, "automix": dataclasses.asdict(self.automix)} if self.automix else found
 
     def summary(self) -> str:
-        """One line: the fields that differ from Table 1."""
+        """One line: the fields that differ from Table 1, or AutoMix's own."""
+        if self.automix:
+            chosen = ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(self.automix).items())
+            return f"mixed on the device by a block that is trained along, {chosen}, one view a sample"
         if self.probability == 0:
             return "nothing is mixed, one view a sample"
         changed = _differences(MiAMixConfig(), self.config)
@@ -70,16 +80,20 @@ def method(spelling: str) -> Method:
     >>> method("vanilla").probability
     0.0
     """
-    name, _, changes = spelling.partition(":")
+    name, _, text = spelling.partition(":")
+    changes = text.split("+") if text else []
     if name == "vanilla":
         if changes:
             raise ValueError(f"vanilla takes no changes, got {spelling!r}")
         return Method(spelling, MiAMixConfig(), 0.0)
-    if name != "miamix" and name not in METHODS:
-        raise ValueError(f"unknown method {name!r}: methods are vanilla, miamix, {', '.join(METHODS)}")
-    base = MiAMixConfig() if name == "miamix" else MiAMixConfig.plain(name)
-    config = _changed(base, changes.split("+") if changes else [])
-    return Method(_spelled(name, base, config), config, 1.0)
+    if name == "automix":
+        options = _changed(AutoMixOptions(), changes)
+        return Method(_spelled(name, AutoMixOptions(), options), MiAMixConfig(), 0.0, options)
+    config = _changed(_base(name), changes)
+    if config.mixes == "features":
+        raise ValueError(f'{spelling} mixes a hidden layer (mixes="features"), but images are mixed in this training')
+    name = _known_as(name, config)
+    return Method(_spelled(name, _base(name), config), config, 1.0)
 
 
 def spelling_of(described: dict[str, Any]) -> str:
@@ -99,13 +113,37 @@ def spelling_of(described: dict[str, Any]) -> str:
     name = described["spelling"].partition(":")[0]
     if name == "vanilla":
         return name
+    if name == "automix":
+        return _spelled(name, AutoMixOptions(), AutoMixOptions(**described["automix"]))
     today = method(name)
     config = _from_dict(today.config, described["config"])
     if config.p_smooth == 0:
         config = config.replace(smooth_max=today.config.smooth_max)
     if config.p_aug == 0:
         config = config.replace(angle_max=today.config.angle_max, shear_max=today.config.shear_max)
-    return _spelled(name, today.config, config)
+    name = _known_as(name, config)
+    return _spelled(name, _base(name), config)
+
+
+def _base(name: str) -> MiAMixConfig:
+    """What a name without changes means; a name of METHODS is the plain method, also where a recipe has it."""
+    if name in METHODS:
+        return MiAMixConfig.plain(name)
+    if name in RECIPES:
+        return MiAMixConfig.recipe(name)
+    images = (recipe for recipe in RECIPES if RECIPES[recipe].fields.get("mixes") != "features")
+    names = dict.fromkeys(("vanilla", "miamix", "automix", *METHODS, *images))
+    raise ValueError(f"unknown method {name!r}: methods are {', '.join(names)}")
+
+
+def _known_as(name: str, config: MiAMixConfig) -> str:
+    """`name`, or of a recipe's names the one from which this configuration takes the fewest changes."""
+    if name in METHODS or name == "miamix":
+        return name
+    if len(config.methods) == 1:
+        return config.methods[0]
+    others = [other for other in RECIPES if len(RECIPES[other].plain) > 1]
+    return min([*others, name], key=lambda other: len(list(_differences(_base(other), config))))
 
 
 def _from_dict(base: Any, values: dict[str, Any]) -> Any:
@@ -119,7 +157,7 @@ def _from_dict(base: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(base, **fields)
 
 
-def _spelled(name: str, base: MiAMixConfig, config: MiAMixConfig) -> str:
+def _spelled(name: str, base: Any, config: Any) -> str:
     different = "+".join(f"{field}={_text(value)}" for field, value in _differences(base, config))
     return f"{name}:{different}" if different else name
 
@@ -140,7 +178,7 @@ def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _changed(config: MiAMixConfig, changes: list[str]) -> MiAMixConfig:
+def _changed(config: Any, changes: list[str]) -> Any:
     fields: dict[str, Any] = {}
     for change in changes:
         name, equals, text = change.partition("=")
@@ -148,9 +186,9 @@ def _changed(config: MiAMixConfig, changes: list[str]) -> MiAMixConfig:
         holder = getattr(config, group, None) if dot else config
         known = {field.name for field in dataclasses.fields(holder)} if dataclasses.is_dataclass(holder) else set()
         if not equals or (inner if dot else name) not in known:
-            raise ValueError(f"expected FIELD=VALUE with a field of MiAMixConfig, got {change!r}")
+            raise ValueError(f"expected FIELD=VALUE with a field of {type(config).__name__}, got {change!r}")
         fields[group] = dataclasses.replace(fields.get(group, holder), **{inner: _value(text)}) if dot else _value(text)
-    return config.replace(**fields)
+    return dataclasses.replace(config, **fields)
 
 
 def _value(text: str) -> Any:

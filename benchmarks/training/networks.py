@@ -56,20 +56,28 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(*conv(inputs, outputs, 1, stride))
 
 
+class Residual(nn.Sequential):
+    """Layers in a row; `stages` has, for each stage, how many layers come before its end, and its channels."""
+
+    stages: tuple[tuple[int, int], ...] = ()
+
+
 def residual(
     num_classes: int, block: type[nn.Module], depths: tuple[int, ...], widths: tuple[int, ...], stem_stride: int = 1
-) -> nn.Module:
+) -> Residual:
     """A stem, stages of blocks each but the first at half the resolution, the mean of all pixels, a linear layer."""
     layers = [*conv(3, widths[0], 3, stem_stride), nn.ReLU(inplace=True)]
-    inputs = widths[0]
+    inputs, stages = widths[0], []
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         for i in range(depth):
             layers.append(block(inputs, width, 2 if stage > 0 and i == 0 else 1))
             inputs = width * block.expansion
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
+        stages.append((len(layers), inputs))
+    network = Residual(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    network.stages = tuple(stages)
     return network
 
 

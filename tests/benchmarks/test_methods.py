@@ -1,6 +1,7 @@
 """The methods of the tables, their augmentation, and the networks."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 
 from benchmarks import train
 from benchmarks.training.augment import augmentation
-from benchmarks.training.methods import TABLES, method
+from benchmarks.training.methods import TABLES, method, spelling_of
 from benchmarks.training.networks import NETWORKS
 from miamix_cpu import MiAMixCollator, MiAMixConfig
+from miamix_cpu.config import METHODS
 from tests.benchmarks.common import command, pictures
 
 
@@ -24,6 +26,28 @@ def test_every_row_of_every_table_is_a_method_and_spellings_are_one():
     assert method("cutmix").config == MiAMixConfig.plain("cutmix")
     lacking = method("miamix:methods=mixup/cutmix+weights=1/3").config
     assert (lacking.methods, lacking.weights) == (("mixup", "cutmix"), (1, 3))
+
+
+def test_recipes_are_methods_too():
+    for name in MiAMixConfig.recipes():
+        if name == "manifold-mixup":
+            continue
+        found = method(name)
+        assert found.config == (MiAMixConfig.plain(name) if name in METHODS else MiAMixConfig.recipe(name))
+        assert found.probability == 1
+        assert method(found.spelling) == found
+        assert spelling_of(json.loads(json.dumps(found.describe()))) == found.spelling
+    assert method("deit:p_self=0.1").config == MiAMixConfig.recipe("deit", p_self=0.1)
+    spelled = {"deit": "deit", "rsb-a1": "torchvision", "deit:alpha=0.1/1": "rsb-a2", "randommix:k_max=2": None,
+               "gridmix-cells": "gridmix:gridmix.pattern=random", "gridmix:gridmix.pattern=random": None}  # fmt: skip
+    for spelling, shortest in spelled.items():
+        assert method(spelling).spelling == (shortest or spelling)
+
+
+@pytest.mark.parametrize("spelling", ["manifold-mixup", "mixup:mixes=features", "miamix:mixes=features+p_self=0"])
+def test_hidden_layers_are_not_mixed_here(tmp_path, capsys, spelling):
+    assert train.main(command(tmp_path, tmp_path, "--methods", spelling)) == 2
+    assert "mixes a hidden layer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
