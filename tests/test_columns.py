@@ -9,10 +9,14 @@ import zlib
 import albumentations as A
 import numpy as np
 import pytest
+from PIL import Image
 
 from miamix_cpu import EpochIndex, Indexed, MiAMixBatch, MiAMixCollator, MiAMixConfig, MixSchedule, TwoViews
 from miamix_cpu.epochs import IndexedSample
+from tests.collate.dots import CROP as CROP_DOTS
+from tests.collate.dots import INDEPENDENT, Dots, N, assert_aimed, by_name, collator
 from tests.transforms import Numbers
+from tests.views.test_guides import AIMED
 
 CROP = A.Compose([A.PadIfNeeded(12, 12), A.RandomCrop(8, 8), A.HorizontalFlip()])
 NO_SELF = MiAMixConfig(p_self=0.0)
@@ -162,3 +166,73 @@ def test_bad_options():
         MiAMixBatch(10, epoch=-1)
     with pytest.raises(ValueError, match="has no 'id'"):
         MiAMixBatch(10, index_key="id")(columns())
+
+
+# ---- guides
+
+
+def dots_in_columns(**more):
+    samples = [Dots()[i] for i in range(N)]
+    images, labels, maps = (np.stack(parts) for parts in zip(*samples, strict=True))
+    return {"image": images, "label": labels, "map": maps, **more}
+
+
+def assert_columns_are_aimed(mixed, collated):
+    """The collator's bytes, whose boxes show their partner's dot."""
+    assert_aimed(collated)
+    np.testing.assert_array_equal(mixed["image"], collated.images.permute(0, 2, 3, 1).numpy())
+    np.testing.assert_array_equal(mixed["label"], collated.targets.numpy())
+
+
+@pytest.mark.parametrize("transform", [None, CROP_DOTS, by_name], ids=["none", "albumentations", "callable"])
+@pytest.mark.filterwarnings("ignore:p_self")
+def test_maps_follow_their_images(transform):
+    batch, config = dots_in_columns(id=np.arange(N)), INDEPENDENT if transform else AIMED
+    before = {key: column.copy() for key, column in batch.items()}
+    for column in batch.values():
+        column.flags.writeable = False
+    mixed = MiAMixBatch(10, config, transform=transform, seed=3, map_key="map")(batch)
+    assert list(mixed) == ["image", "label", "id"]
+    rows = [{key: column[i] for key, column in batch.items()} for i in range(N)]
+    assert_columns_are_aimed(mixed, collator(config, map_key="map", transform=transform)(rows))
+    for key, column in batch.items():
+        np.testing.assert_array_equal(column, before[key])
+    of_rows = MiAMixBatch(10, config, transform=transform, seed=3, map_key="map")(rows)
+    np.testing.assert_array_equal(of_rows["image"], mixed["image"])
+    assert list(of_rows) == list(mixed)
+
+
+def test_columns_of_maps_may_be_lists_and_channels():
+    batch = dots_in_columns()
+    expected = MiAMixBatch(10, AIMED, map_key="map")(batch)["image"]
+    for column in (list(batch["map"]), batch["map"][..., None] > 0, [Image.fromarray(map_) for map_ in batch["map"]]):
+        np.testing.assert_array_equal(
+            MiAMixBatch(10, AIMED, map_key="map")({**batch, "map": column})["image"], expected
+        )
+    by_guide = MiAMixBatch(10, AIMED, guide=lambda view: view[..., 1])
+    np.testing.assert_array_equal(by_guide(dots_in_columns())["image"], expected)
+    assert list(by_guide(batch)) == ["image", "label", "map"]
+
+
+def test_wrong_columns_of_maps_are_named():
+    batch = dots_in_columns()
+    mix = MiAMixBatch(10, AIMED, map_key="map")
+    with pytest.raises(ValueError, match="the batch has no 'map', it has 'image', 'label'; see `keys`"):
+        mix({key: batch[key] for key in ("image", "label")})
+    with pytest.raises(ValueError, match="'map' has 23 values, 'image' has 24"):
+        mix({**batch, "map": batch["map"][1:]})
+    with pytest.raises(ValueError, match=r"the guide of the first view of sample \d+ must be at least 0, got -1"):
+        mix({**batch, "map": -batch["map"]})
+    with pytest.raises(ValueError, match="map_key must be another key than those of image and label, got 'image'"):
+        MiAMixBatch(10, map_key="image")
+    with pytest.raises(ValueError, match="guides are either made"):
+        MiAMixBatch(10, map_key="map", guide=len)
+
+
+def test_evaluation_needs_no_map():
+    batch = dots_in_columns()
+    plain = MiAMixBatch(10, AIMED, map_key="map", transform=CROP_DOTS).plain(lambda image: image[:5])
+    results = [plain(batch), plain({key: batch[key] for key in ("image", "label")})]
+    for result in results:
+        np.testing.assert_array_equal(result["image"], batch["image"][:, :5])
+        assert list(result) == ["image", "label"]

@@ -248,3 +248,51 @@ def test_grey_tensors_reach_albumentations_beside_none():
     collate = MiAMixCollator(2, MiAMixConfig(p_self=0), seed=0, transform=A.Compose([A.HorizontalFlip()]))
     with pytest.raises(ValueError, match="first view of sample 1 has shape"):
         collate([(picture, 0) for picture in pictures])
+
+
+# ---- maps
+
+
+def with_maps(transform, images, maps, seed=0):
+    """Views and maps."""
+    return Transform(transform).make(
+        images, False, range(len(images)), np.random.default_rng(seed), "view {}".format, maps=maps
+    )
+
+
+@pytest.mark.parametrize(("transform", "call"), [
+    (crop(), "keyword"), (A.HorizontalFlip(), "keyword"), (lambda image, mask: (image, mask), "keyword"),
+    (lambda image, **others: (image, others["mask"]), "keyword"), (lambda **data: data, "keyword"),
+    (lambda image, map_: (image, map_), "positional"), (lambda x, mask: (x, mask), "positional"),
+    (lambda *inputs: inputs, "positional"), (Anything(), "positional"),
+])  # fmt: skip
+def test_how_a_transform_is_called_with_a_map(transform, call):
+    assert Transform(transform)._with_maps.keyword == (call == "keyword")
+    if transform.__class__ is not Anything:
+        image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+        ((view, map_),) = with_maps(transform, [image], [image[..., 0]])
+        assert map_.dtype == np.float32
+        assert map_.shape == view.shape[:2]
+
+
+def test_maps_are_given_and_returned_as_copies():
+    """They are not the caller's, who may keep and reuse both."""
+    kept, maps = [], [np.ones((8, 8), np.float32), np.zeros((8, 8), np.float32)]
+
+    def transform(image, map_):
+        map_ += 1
+        kept.append(map_)
+        return image + 1, map_
+
+    made = with_maps(transform, [np.zeros((8, 8, 3), np.uint8)] * 2, maps)
+    for map_ in kept:
+        map_[:] = 9
+    assert [map_.max() for _, map_ in made] == [2, 1]
+    assert [map_.max() for map_ in maps] == [1, 0]
+
+
+def test_maps_leave_views_as_they_are(rng):
+    images = list(rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8))
+    made = with_maps(crop(), images, [image[..., 0] for image in images])
+    for view, (other, _) in zip(make(crop(), images), made, strict=True):
+        np.testing.assert_array_equal(view, other)
