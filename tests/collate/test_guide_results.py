@@ -134,7 +134,7 @@ def test_evaluation_needs_no_maps(key):
 
 
 @pytest.mark.parametrize("method", GUIDED)
-@pytest.mark.parametrize("options", [{}, {"map_key": 2}, {"guide": lambda view: view[..., 0]}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"map_key": 2}, {"guide": lambda view: view[..., 0]}], ids=["computed", "maps", "made"])
 def test_replay(method, options, tmp_path):
     """With the same source of guides, the same bytes; rendered on other images, it is aimed at those."""
     samples = [(image, label, map_ + image[..., 0]) for image, label, map_ in (Dots()[i] for i in range(N))]
