@@ -33,15 +33,17 @@ def constant_and_box(layers: np.ndarray, slots: np.ndarray, rows: int, columns: 
     -------
     float, and top, bottom, left, right of the box, from `box_of`
     """
-    base, box = 1.0, (0, 0, 0, 0)
+    base, box, level = 1.0, (0, 0, 0, 0), np.float32(0.0)
     for j in range(layers.size):
         layer = layers[j]
-        if slots[j] >= 0:
-            continue
-        hole = layer["ratio"] if slots[j] == CONSTANT else layer["level"]
-        base = base * (1.0 - hole) if multiplied else max(0.0, base - hole)
-        if slots[j] == BOX:
+        if slots[j] == CONSTANT:
+            base = base * (1.0 - layer["ratio"]) if multiplied else max(0.0, base - layer["ratio"])
+        elif slots[j] == BOX:
             box = box_of(layer["cy"], layer["cx"], layer["height"], layer["width"], rows, columns)
+            level = np.float32(layer["level"])
+    if level > 0:  # in float32, as `merge` would, so that it changes no byte whether masks are asked for
+        b = np.float32(base)
+        base = np.float64(b * (np.float32(1.0) - level) if multiplied else max(np.float32(0.0), b - level))
     return base, box
 
 
