@@ -310,14 +310,18 @@ def target(y_a, y_b, lam):
     return lam * y_a + (1 - lam) * y_b
 
 
+def resized_layers(plan, i):
+    """The layers of sample `i` that resize its partner."""
+    return plan.layers[(plan.layers["sample"] == i) & (plan.layers["method"] == METHODS.index("resizemix"))]
+
+
 def mix(plan, images, second, labels, num_classes):
     """The whole batch: mixed images in float64, targets, lams, masks."""
     images_out, targets, lams, masks = [], [], [], []
     for i in range(len(images)):
         mask, lam = mask_and_lam(plan, i)
         t = int(plan.partner[i])
-        resized = plan.layers[(plan.layers["sample"] == i) & (plan.layers["method"] == METHODS.index("resizemix"))]
-        images_out.append(blend(mask, images[i], twins.with_resized(resized, second[t])))
+        images_out.append(blend(mask, images[i], twins.with_resized(resized_layers(plan, i), second[t])))
         targets.append(target(one_hot(labels[i], num_classes), one_hot(labels[t], num_classes), lam))
         lams.append(lam)
         masks.append(mask)

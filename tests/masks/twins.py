@@ -14,14 +14,13 @@ GUIDES = ("fine_grained", "spectral")
 
 @cache
 def covered(count, size):
-    """How much of each of `size` pixels each of `count` equal parts of a side covers, (count, size); rows sum to 1."""
-    shares = np.zeros((count, size))
-    for part in range(count):
-        begin, end = Fraction(part * size, count), Fraction((part + 1) * size, count)
-        for p in range(size):
-            inside = min(end, Fraction(p + 1)) - max(begin, Fraction(p))
-            shares[part, p] = max(Fraction(0), inside) / (end - begin)
-    return shares
+    """How much of each of `size` pixels each of `count` equal parts of a side covers, (count, size); rows sum to 1.
+
+    In whole numbers: of `count` units that a pixel has, and `size` units that a part has.
+    """
+    part, pixel = np.arange(count)[:, None], np.arange(size)
+    begin, end = np.maximum(part * size, pixel * count), np.minimum((part + 1) * size, (pixel + 1) * count)
+    return np.maximum(0, end - begin) / size
 
 
 def average_area(values, height, width):
@@ -33,12 +32,8 @@ def average_area(values, height, width):
 @cache
 def tents(count, size):
     """Weights of linear interpolation at `count` centres along a side of `size` pixels, whose ends go on for ever."""
-    weights = np.zeros((count, size))
-    for q in range(count):
-        at = min(max((q + 0.5) * size / count - 0.5, 0.0), size - 1.0)
-        for p in range(size):
-            weights[q, p] = max(0.0, 1 - abs(at - p))
-    return weights
+    at = np.clip((np.arange(count) + 0.5) * size / count - 0.5, 0, size - 1)
+    return np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(size)))
 
 
 def interpolate(values, height, width):
@@ -133,14 +128,16 @@ def guided(own, partner, rows, columns):
 
 
 def with_resized(layers, view):
-    """A view as it shows through the holes of these layers: each in turn pastes all of it, resized, over its box."""
-    pasted = view.copy()
+    """A view as it shows through the holes of these layers: each in turn pastes all of it, resized, over its box.
+
+    Nothing is rounded: bytes are off by half a grey level.
+    """
+    pasted = view.astype(np.float64)
     for layer in layers:
         ys, xs = (
             np.flatnonzero(inside(float(layer[centre]), float(layer[side]), pixels))
             for centre, side, pixels in (("cy", "height", view.shape[0]), ("cx", "width", view.shape[1]))
         )
         if len(ys) and len(xs):
-            small = average_area(view, len(ys), len(xs))
-            pasted[np.ix_(ys, xs)] = np.floor(small + 0.5) if view.dtype == np.uint8 else small
+            pasted[np.ix_(ys, xs)] = average_area(view, len(ys), len(xs))
     return pasted

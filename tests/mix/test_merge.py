@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from miamix_cpu.config import CUTMIX, FMIX, GMIX, MIXUP
-from miamix_cpu.mix.merge import STEPS, constant_and_box, merge, nominal_lam, steps_of, steps_of_box
+from miamix_cpu.config import METHODS
+from miamix_cpu.mix.merge import BOX, CONSTANT, STEPS, constant_and_box, merge, nominal_lam, steps_of, steps_of_box
 from miamix_cpu.plan.mix_plan import LAYER
 from tests import naive
 from tests.kernels import compiled, python
 
+MIXUP, CUTMIX, HMIX, FMIX, GMIX = (METHODS.index(name) for name in ("mixup", "cutmix", "hmix", "fmix", "gmix"))
 BOTH = pytest.mark.parametrize("run", [python, compiled])
 
 
@@ -22,7 +23,7 @@ def test_merge(run, how, base, layers, rng):
     before, slots = holes.copy(), rng.permutation(7)[:layers]
     mask = np.full(42, np.nan, np.float32)
     for start, stop in (0, 12), (12, 13), (13, 42):
-        with_gaps = np.insert(slots, [0, layers // 2, layers], -1)
+        with_gaps = np.insert(slots, [0, layers // 2, layers], [CONSTANT, BOX, CONSTANT])
         run(merge)(mask[start:stop], start, holes, with_gaps, base, how == "mul")
     constant = np.full((6, 7), 1 - base, np.float32)
     expected = naive.merge([constant, *holes[slots].reshape(layers, 6, 7)], 6, 7, how)
@@ -43,36 +44,39 @@ def test_masks_of_zeros_and_ones_are_exact(run, how, rng):
 @BOTH
 @pytest.mark.parametrize("how", ["mul", "sum"])
 def test_what_needs_no_hole(run, how, rng):
-    """The mask of constant layers, clipped at 0 where they are added up, and the one box that lies in no hole."""
-    methods = [MIXUP, CUTMIX, CUTMIX, FMIX, GMIX, MIXUP]
+    """The mask of constant layers and of a box's level, clipped at 0 where they are added up, and the box itself."""
+    methods = [MIXUP, CUTMIX, HMIX, FMIX, GMIX, MIXUP]
     seen = set()
-    for _ in range(40):
+    for boxed in [CUTMIX, HMIX] * 30:
         layers = np.zeros(6, LAYER)
         layers["method"] = rng.permutation(methods)
         layers["ratio"] = rng.random(6) * 0.7
+        layers["level"] = np.where(layers["method"] == HMIX, rng.random(6), 0)
         for name in "cy", "cx", "height", "width":
             layers[name] = rng.random(6)
-        slots = np.where(layers["method"] == MIXUP, -1, np.arange(6))
-        (upright,) = np.flatnonzero(layers["method"] == CUTMIX)[:1]
-        slots[upright] = -1
+        slots = np.where(layers["method"] == MIXUP, CONSTANT, np.arange(6))
+        (upright,) = np.flatnonzero(layers["method"] == boxed)
+        slots[upright] = BOX
         base, box = run(constant_and_box)(layers, slots, 23, 17, how == "mul")
-        constants = [np.full((1, 1), ratio) for ratio in layers["ratio"][layers["method"] == MIXUP]]
-        np.testing.assert_allclose(base, naive.merge(constants, 1, 1, how)[0, 0], atol=1e-12)
+        constants = [*layers["ratio"][layers["method"] == MIXUP], layers["level"][upright]]
+        expected = naive.merge([np.full((1, 1), constant) for constant in constants], 1, 1, how)[0, 0]
+        np.testing.assert_allclose(base, expected, atol=1e-12 if boxed == CUTMIX else 2e-7)
         top, bottom, left, right = box
         mask = np.zeros((23, 17))
         mask[top:bottom, left:right] = 1
         places = (float(layers[upright][name]) for name in ("cy", "cx", "height", "width"))
         np.testing.assert_array_equal(mask, naive.cutmix(23, 17, *places)[0])
-        seen.add(base == 0)
-    assert seen == ({False} if how == "mul" else {False, True})
+        seen.add((boxed, base == 0))
+    some = {(CUTMIX, False), (HMIX, False)}
+    assert seen == (some if how == "mul" else some | {(CUTMIX, True), (HMIX, True)})
 
 
 @BOTH
 @pytest.mark.parametrize("how", ["mul", "sum"])
 def test_a_box_in_a_hole_is_none_of_its_own(run, how):
     layers = np.zeros(2, LAYER)
-    layers["method"], layers["ratio"], layers["cy"], layers["cx"] = CUTMIX, 0.25, 0.5, 0.5
-    layers["height"] = layers["width"] = 0.5
+    layers["method"], layers["ratio"], layers["cy"], layers["cx"] = (CUTMIX, HMIX), 0.25, 0.5, 0.5
+    layers["height"], layers["width"], layers["level"] = 0.5, 0.5, (0, 0.3)
     base, box = run(constant_and_box)(layers, np.array([0, 1]), 8, 8, how == "mul")
     assert (base, tuple(box)) == (1.0, (0, 0, 0, 0))
 
@@ -116,7 +120,7 @@ def test_the_nominal_lam(run, rng):
     """1 - sum of the ratios, whatever the methods, and never below 0."""
     for k in range(6):
         layers = np.zeros(k, LAYER)
-        layers["method"], layers["ratio"] = rng.integers(0, 6, k), rng.random(k) * 0.4
+        layers["method"], layers["ratio"] = rng.integers(0, len(METHODS), k), rng.random(k) * 0.4
         found = run(nominal_lam)(layers)
         assert found == pytest.approx(max(0.0, 1 - layers["ratio"].sum()), abs=1e-12)
     layers = np.zeros(3, LAYER)

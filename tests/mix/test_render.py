@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 
 from miamix_cpu import MiAMix, MiAMixConfig
-from miamix_cpu.config import CUTMIX, METHODS, MIXUP
+from miamix_cpu.config import METHODS
 from miamix_cpu.masks import methods_that
 from miamix_cpu.mix import render
+from miamix_cpu.mix.merge import BOX, CONSTANT
 from miamix_cpu.mix.render import assign_holes, mix_views
 from miamix_cpu.plan.mix_plan import LAYER
 from miamix_cpu.plan.sampling import draw_plan
+from tests import naive
 from tests.kernels import python
+from tests.masks import twins
+from tests.masks.common import aimed
 
-EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=4, p_aug=0.5, p_self=0.1)
-BOXES = MiAMixConfig(methods=("mixup", "cutmix"), weights=(1, 1), k_max=3, p_aug=0.1, p_smooth=0.1)
+EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * len(METHODS), k_max=4, p_aug=0.5, p_self=0.1)
+BOXES = MiAMixConfig(methods=("mixup", "cutmix", "hmix"), weights=(1, 1, 1), k_max=3, p_aug=0.1, p_smooth=0.1)
+UPRIGHT = ("cutmix", "hmix", "resizemix", "saliencymix")
 SIZES = [(1, 1), (7, 1), (1, 17), (32, 32), (31, 57), (150, 70), (3, 1601)]
 DTYPES = [("uint8", "uint8"), ("uint8", "float32"), ("float32", "float32")]
 
@@ -31,21 +36,34 @@ def naive_holes(samples, capacity, boxes):
     chunks, begins = [[]], [0]
     for i, layers in enumerate(samples):
         with_holes = [layer for layer in layers if METHODS[layer[0]] != "mixup"]
-        if len([layer for layer in itertools.chain(*chunks[-1]) if layer is not None]) >= capacity:
+        held = [layer for layer in itertools.chain(*chunks[-1]) if isinstance(layer, tuple)]
+        if len(held) + sum(map(resizes, samples[begins[-1] : i])) >= capacity:
             chunks.append([])
             begins.append(i)
-        is_box = boxes and len(with_holes) == 1 and with_holes[0] == (CUTMIX, False, 0)
-        chunks[-1].append([None if METHODS[layer[0]] == "mixup" or is_box else layer for layer in layers])
-    slots, used = [], np.zeros((len(samples), len(METHODS) + 1), int)
-    for c, chunk in enumerate(chunks):
+        alone = boxes and len(with_holes) == 1
+        chunks[-1].append([
+            CONSTANT if METHODS[method] == "mixup" else
+            BOX if alone and METHODS[method] in UPRIGHT and (augmented, window) == (False, 0) else
+            (method, augmented, window)
+            for method, augmented, window in layers
+        ])  # fmt: skip
+    slots, used = [], np.zeros((len(samples), len(METHODS) + 2), int)
+    for c, (chunk, (begin, end)) in enumerate(
+        zip(chunks, itertools.pairwise([*begins, len(samples)]), strict=True)
+    ):  # fmt: skip
         slot = 0
         for layer in itertools.chain(*chunk):
-            slots.append(-1 if layer is None else slot)
-            if layer is not None:
+            slots.append(slot if isinstance(layer, tuple) else layer)
+            if isinstance(layer, tuple):
                 slot += 1
                 used[c, layer[0]] += 1
-                used[c, -1] += layer[2] > 0
-    return slots, [*begins, len(samples)], used, len(chunks), max(slots, default=-1) + 1
+                used[c, -2] += layer[2] > 0
+        used[c, -1] = sum(map(resizes, samples[begin:end]))
+    return slots, [*begins, len(samples)], used, len(chunks), max([*slots, -1]) + 1
+
+
+def resizes(layers):
+    return any(METHODS[layer[0]] == "resizemix" for layer in layers)
 
 
 @pytest.mark.parametrize("run", [python(assign_holes), assign_holes], ids=["python", "compiled"])
@@ -54,7 +72,8 @@ def naive_holes(samples, capacity, boxes):
 def test_holes_are_assigned_as_their_naive_twin_does(capacity, boxes, run, rng):
     for _ in range(60):
         n = int(rng.integers(1, 20))
-        methods = list(range(6)) if rng.random() < 0.5 else [MIXUP, CUTMIX]
+        names = METHODS if rng.random() < 0.5 else ("mixup", "cutmix", "resizemix")
+        methods = [METHODS.index(name) for name in names]
         samples = [
             [(int(rng.choice(methods)), bool(rng.random() < 0.2), int(rng.choice([0, 0, 3]))) for _ in range(k)]
             for k in rng.integers(0, 4, n)
@@ -65,9 +84,10 @@ def test_holes_are_assigned_as_their_naive_twin_does(capacity, boxes, run, rng):
             layer["method"], layer["augmented"], layer["window"] = method, augmented, window
         first_layer = np.cumsum([0, *map(len, samples)])
         slots, begins = np.full(len(flat), 77), np.full(n + 1, 77)
-        used = np.zeros((n, len(METHODS) + 1), np.int64)
+        used = np.zeros((n, len(METHODS) + 2), np.int64)
         before = layers.copy()
-        found = run(layers, first_layer, methods_that("fill"), capacity, boxes, slots, begins, used)
+        kinds = methods_that("fill"), methods_that("BOX"), methods_that("RESIZES")
+        found = run(layers, first_layer, *kinds, capacity, boxes, slots, begins, used)
         expected_slots, expected_begins, expected_used, chunks, most = naive_holes(samples, capacity, boxes)
         assert found == (chunks, most)
         assert slots.tolist() == expected_slots
@@ -112,7 +132,7 @@ def test_chunks_change_no_byte(source, dtype, size, merge, lam_from, monkeypatch
 
 def test_chunks_are_all_samples_in_order(monkeypatch, rng):
     rendered = []
-    monkeypatch.setattr(render, "mix_bytes", lambda *given: rendered.append(given[10:12]))
+    monkeypatch.setattr(render, "mix_bytes", lambda *given: rendered.append(given[9:11]))
     first, _ = views(40, 8, 8, 3, "uint8", rng)
     for chunk in 1, 5 * 4 * 64, 1 << 60:
         monkeypatch.setattr(render, "_CHUNK", chunk)
@@ -125,6 +145,11 @@ def test_chunks_are_all_samples_in_order(monkeypatch, rng):
 
 
 # Layouts -------------------------------------------------------------------------------------------------------------
+
+
+def drawn(config, n, size, rng):
+    """A plan, aimed at random."""
+    return aimed(draw_plan(config, n, *size, rng), rng.random((n, *size)))
 
 
 def rendered(plan, first, second, dtype, scale, bias, *, planar_in=False, planar_out=False, masks=False):
@@ -148,15 +173,18 @@ def test_layouts_change_no_byte(channels, source, dtype, size, rng):
     before = first.copy(), second.copy()
     scale, bias = (rng.random((2, channels)) / 255).astype(np.float32)
     for config in EVERYTHING, BOXES:
-        plan = draw_plan(config, 20, *size, rng)
+        plan = drawn(config, 20, size, rng)
         expected, lam, masks = rendered(plan, first, second, dtype, scale, bias, masks=True)
         weights = masks[..., None].astype(np.float64)
-        exact = weights * first + (1 - weights) * second[plan.partner]
-        # Half a grey level for rounding, and what 16 bits do to a weight.
+        resized = [naive.resized_layers(plan, i) for i in range(20)]
+        seen = [twins.with_resized(*pair) for pair in zip(resized, second[plan.partner], strict=True)]
+        exact = weights * first + (1 - weights) * np.stack(seen)
+        # Half a grey level for rounding, and what 16 bits do to a weight; another half where the partner is resized.
+        again = np.array([0.5 * (len(layers) > 0 and source == "uint8") for layers in resized])[:, None, None, None]
         if dtype == "uint8":
-            np.testing.assert_allclose(expected, exact, atol=0.5 + 255 / 2**16)
+            assert (np.abs(expected - exact) <= 0.5 + 255 / 2**16 + again).all()
         else:
-            np.testing.assert_allclose(expected, exact * scale + bias, atol=1e-6)
+            assert (np.abs(expected - exact * scale - bias) <= 1e-6 + (again + 1e-4) * scale).all()
         for planar_in, planar_out, with_masks in itertools.product((False, True), repeat=3):
             options = {"planar_in": planar_in, "planar_out": planar_out, "masks": with_masks}
             found = rendered(plan, first, second, dtype, scale, bias, **options)
@@ -173,7 +201,7 @@ def test_lam_is_measured_or_nominal(source, dtype, merge, lam_from, masks, rng):
     first, second = views(20, 12, 11, 3, source, rng)
     unit = np.ones(3, np.float32), np.zeros(3, np.float32)
     for config in EVERYTHING, BOXES:
-        plan = draw_plan(config.replace(merge=merge, lam_from=lam_from), 20, 12, 11, rng)
+        plan = drawn(config.replace(merge=merge, lam_from=lam_from), 20, (12, 11), rng)
         lam = rendered(plan, first, second, dtype, *unit, masks=masks)[1]
         made = rendered(plan, first, second, dtype, *unit, masks=True)[2]
         sums = np.array([plan.layers_of(i)["ratio"].sum() for i in range(20)])
@@ -187,7 +215,7 @@ def test_lam_is_measured_or_nominal(source, dtype, merge, lam_from, masks, rng):
 @pytest.mark.parametrize(("source", "dtype"), DTYPES)
 def test_compiled_and_python_agree(source, dtype, planar_out, merge, masks, monkeypatch, rng):
     for config in EVERYTHING, BOXES:
-        plan = draw_plan(config.replace(merge=merge), 8, 7, 5, rng)
+        plan = drawn(config.replace(merge=merge), 8, (7, 5), rng)
         first, second = views(8, 7, 5, 3, source, rng)
         given = (plan, first, second, dtype, np.full(3, 0.5, np.float32), np.full(3, -1, np.float32))
         compiled = rendered(*given, planar_out=planar_out, masks=masks)
@@ -207,11 +235,11 @@ def test_compiled_and_python_agree(source, dtype, planar_out, merge, masks, monk
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("which", ["first", "second"])
 @pytest.mark.parametrize("masks", [False, True])
-@pytest.mark.parametrize("method", ["cutmix", "fmix", "gridmix"])
+@pytest.mark.parametrize("method", ["cutmix", "fmix", "gridmix", "saliencymix", "attentivecutmix"])
 def test_a_view_without_weight_does_not_count(method, masks, which, odd, rng):
     """Where a mask is 1 or 0, one of the views is copied: whatever the other is, be it no number."""
     config = MiAMixConfig.plain(method, p_aug=0.3, second_view="independent")
-    plan = draw_plan(config, 30, 12, 11, rng)
+    plan = drawn(config, 30, (12, 11), rng)
     first, second = (rng.random((2, 30, 12, 11, 3)) + 1).astype(np.float32)
     unit = np.ones(3, np.float32), np.zeros(3, np.float32)
     _, lam, mask = rendered(plan, first, second, "float32", *unit, masks=True)
@@ -229,7 +257,7 @@ def test_a_view_without_weight_does_not_count(method, masks, which, odd, rng):
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize(("source", "dtype"), DTYPES)
 def test_a_sample_without_layers_comes_out_as_it_is(source, dtype, masks, rng):
-    plan = draw_plan(EVERYTHING, 30, 12, 11, rng, probability=0.5)
+    plan = aimed(draw_plan(EVERYTHING, 30, 12, 11, rng, probability=0.5), rng.random((30, 12, 11)))
     first, second = views(30, 12, 11, 3, source, rng)
     unit = np.ones(3, np.float32), np.zeros(3, np.float32)
     out, lam, made = rendered(plan, first, second, dtype, *unit, masks=masks)
@@ -242,7 +270,7 @@ def test_a_sample_without_layers_comes_out_as_it_is(source, dtype, masks, rng):
 
 def test_a_second_view_is_read_only_where_it_is_said_to_be(rng):
     """Of a sample that nobody mixes in any image will do."""
-    plan = draw_plan(EVERYTHING, 30, 12, 11, rng, probability=0.5)
+    plan = aimed(draw_plan(EVERYTHING, 30, 12, 11, rng, probability=0.5), rng.random((30, 12, 11)))
     first, second = views(30, 12, 11, 3, "uint8", rng)
     unit = np.ones(3, np.float32), np.zeros(3, np.float32)
     expected = rendered(plan, first, second, "uint8", *unit)[0]
