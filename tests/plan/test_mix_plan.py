@@ -3,15 +3,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from miamix_cpu import FMixOptions, GridMixOptions, MiAMix, MiAMixConfig, MixPlan
+from miamix_cpu import AttentiveCutMixOptions, FMixOptions, GridMixOptions, MiAMix, MiAMixConfig, MixPlan
 from miamix_cpu.config import METHODS
 
-EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=4, p_aug=0.5)
+EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * len(METHODS), k_max=4, p_aug=0.5)
 
 
 @pytest.mark.parametrize("config", [
     EVERYTHING, EVERYTHING.replace(merge="sum", lam_from="orig", second_view="shared"),
-    EVERYTHING.replace(fmix=FMixOptions(decay=0.8), gridmix=GridMixOptions(pattern="random")),
+    EVERYTHING.replace(fmix=FMixOptions(decay=0.8), gridmix=GridMixOptions(pattern="random"),
+                       attentivecutmix=AttentiveCutMixOptions(cells="ratio", guide="spectral")),
+    *(MiAMixConfig(methods=(method,), weights=(1,), k_max=2, p_aug=0.5) for method in METHODS[6:]),
 ])  # fmt: skip
 def test_a_saved_plan_gives_the_same_bytes(config, tmp_path, rng):
     images = rng.integers(0, 256, (9, 70, 40, 3), dtype=np.uint8)
@@ -26,6 +28,23 @@ def test_a_saved_plan_gives_the_same_bytes(config, tmp_path, rng):
     assert [again.describe(i) for i in range(9)] == [batch.describe(i) for i in range(9)]
     assert (plan.merge, plan.lam_from, plan.second_view, plan.key) == (
         config.merge, config.lam_from, config.second_view, None)  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS[9:])
+def test_a_saved_plan_is_aimed_again_by_the_same_maps(method, tmp_path, rng):
+    """And by other maps elsewhere: a plan holds what was drawn, and what it looked at last."""
+    images = rng.integers(0, 256, (9, 20, 16, 3), dtype=np.uint8)
+    maps, others = rng.random((2, 9, 10, 8))
+    mix = MiAMix(9, MiAMixConfig.plain(method, p_self=0.0))
+    batch = mix(images, np.arange(9), rng=rng, maps=maps)
+    batch.plan.save(tmp_path / "plan.npz")
+    plan = MixPlan.load(tmp_path / "plan.npz")
+    np.testing.assert_array_equal(plan.layers, batch.plan.layers)
+    np.testing.assert_array_equal(plan.coefficients, batch.plan.coefficients)
+    for given, same in ((others, False), (maps, True)):
+        again = mix.render(plan, images, np.arange(9), maps=given)
+        assert (again.images.tobytes() == batch.images.tobytes()) == same
+        plan = again.plan
 
 
 def test_a_saved_plan_holds_no_pickle(tmp_path, rng):
@@ -57,6 +76,11 @@ BREAKS = {
     "lam_from must be": lambda p: {"lam_from": "max"},
     "second_view must be": lambda p: {"second_view": "max"},
     "key must be 16 bytes": lambda p: {"key": b"short"},
+    "mixes must be 'images' or 'features'": lambda p: {"mixes": "both"},
+    "depth must be in": lambda p: {"depth": 1.0},
+    "level must be in": lambda p: {"layers": changed(p, "level", -0.1)},
+    r"level must be in \[0, 1\]": lambda p: {"layers": changed(p, "level", 1.1)},
+    "guide must be a known code": lambda p: {"layers": changed(p, "guide", 3)},
     "method must be a known code": lambda p: {"layers": changed(p, "method", 77)},
     "ratio must be in": lambda p: {"layers": changed(p, "ratio", 1.5)},
     "layers must be finite": lambda p: {"layers": changed(p, "angle", np.inf)},
@@ -69,6 +93,17 @@ BREAKS = {
     "fmix must have harmonics": lambda p: {"layers": changed(p, "rows", 4, "fmix")},
     "a field of fmix must": lambda p: {"layers": changed(p, "is_field", True)},
     "gridmix must have a block": lambda p: {"layers": changed(p, "columns", 3, "gridmix")},
+    "saliencymix must name a guide": lambda p: {"layers": changed(p, "guide", 0, "saliencymix")},
+    "attentivecutmix must name a guide": lambda p: {"layers": changed(p, "guide", 0, "attentivecutmix")},
+    "guidedmixup must name a guide": lambda p: {"layers": changed(p, "guide", 0, "guidedmixup")},
+    "attentivecutmix must have a block with all its cells": lambda p: {
+        "layers": changed(p, "columns", 3, "attentivecutmix")
+    },
+    "attentivecutmix's cells must be 0 or 1": lambda p: {"coefficients": set_block(p, 0.5, "attentivecutmix")},
+    "guidedmixup must have a block of 1 to 64 pixels a side": lambda p: {
+        "layers": changed(p, "rows", 0, "guidedmixup")
+    },
+    r"guidedmixup's hole must be in \[0, 1\]": lambda p: {"coefficients": set_block(p, 1.5, "guidedmixup")},
 }
 
 
@@ -78,8 +113,15 @@ def changed(plan, name, value, method=None):
     return layers
 
 
+def set_block(plan, value, method):
+    """Coefficients whose last number of the method's last block is `value`."""
+    layer, coefficients = plan.layers[plan.layers["method"] == METHODS.index(method)][-1], plan.coefficients.copy()
+    coefficients[layer["start"] + layer["rows"] * layer["columns"] - 1] = value
+    return coefficients
+
+
 @pytest.mark.parametrize(("side", "start"), [(3037000500, 0), (2**32, 0), (3, 2**63 - 5)])
-@pytest.mark.parametrize("method", ["gridmix", "fmix"])
+@pytest.mark.parametrize("method", ["gridmix", "fmix", "attentivecutmix", "guidedmixup"])
 def test_a_block_so_large_that_its_end_overflows_is_refused(method, side, start, rng):
     plan = MiAMix(3, EVERYTHING).plan(30, 16, 16, rng=rng)
     for name, value in (("rows", side), ("columns", side), ("cells", side), ("start", start)):
@@ -105,24 +147,42 @@ def test_random_cells_must_be_0_or_1(rng):
     """Any other number would lead masks and lam out of [0, 1]."""
     config = EVERYTHING.replace(gridmix=GridMixOptions(cells=(3, 4), pattern="random"))
     plan = MiAMix(3, config).plan(30, 16, 16, rng=rng).checked()
-    layer = plan.layers[plan.layers["method"] == METHODS.index("gridmix")][-1]
     for value in (0.5, -1.0, 2.0):
-        coefficients = plan.coefficients.copy()
-        coefficients[layer["start"] + layer["rows"] * layer["columns"] - 1] = value
-        with pytest.raises(ValueError, match="gridmix's cells must be 0 or 1"):
-            dataclasses.replace(plan, coefficients=coefficients).checked()
+        for method in ("gridmix", "attentivecutmix"):
+            with pytest.raises(ValueError, match=f"{method}'s cells must be 0 or 1"):
+                dataclasses.replace(plan, coefficients=set_block(plan, value, method)).checked()
+
+
+@pytest.mark.parametrize(("method", "name", "value"), [
+    ("attentivecutmix", "is_field", False), ("attentivecutmix", "cells", 0), ("attentivecutmix", "cells", 8),
+    ("attentivecutmix", "rows", 6), ("guidedmixup", "is_field", False), ("guidedmixup", "rows", 65),
+    ("guidedmixup", "columns", 65), ("guidedmixup", "columns", 0),
+])  # fmt: skip
+def test_a_block_that_a_guide_fills_must_have_its_size(method, name, value, rng):
+    """Whatever is written or read of it lies inside."""
+    plan = MiAMix(3, EVERYTHING).plan(30, 16, 16, rng=rng).checked()
+    layers, room = changed(plan, name, value, method), np.zeros(40 * len(plan.coefficients), np.float32)
+    with pytest.raises(ValueError, match=f"{method} must have a block"):
+        dataclasses.replace(plan, layers=layers, coefficients=room).checked()
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01])
+def test_a_hole_of_guides_must_be_in_range(value, rng):
+    plan = MiAMix(3, EVERYTHING).plan(30, 16, 16, rng=rng).checked()
+    with pytest.raises(ValueError, match=r"guidedmixup's hole must be in \[0, 1\]"):
+        dataclasses.replace(plan, coefficients=set_block(plan, value, "guidedmixup")).checked()
 
 
 @pytest.mark.parametrize("words", BREAKS)
 def test_a_damaged_plan_is_refused(words, tmp_path, rng):
     """Kernels trust a plan, so a file must not bring one that reads past an array."""
-    plan = MiAMix(3, EVERYTHING).plan(30, 16, 16, rng=rng)
+    plan = MiAMix(3, EVERYTHING).plan(60, 16, 16, rng=rng)
     broken = dataclasses.replace(plan, **BREAKS[words](plan))
     broken.save(tmp_path / "plan.npz")
     with pytest.raises(ValueError, match=words):
         MixPlan.load(tmp_path / "plan.npz")
     with pytest.raises(ValueError, match=words):
-        MiAMix(3, EVERYTHING).render(broken, np.zeros((30, 16, 16), np.uint8), np.zeros(30, int))
+        MiAMix(3, EVERYTHING).render(broken, np.zeros((60, 16, 16), np.uint8), np.zeros(60, int))
 
 
 def test_description_in_words():

@@ -29,9 +29,8 @@ def plan():
 def draw_ratios(k, alpha, rng):
     """The ratios of samples with k layers each, sample by sample."""
     first_layer, layers = np.array([0, *np.cumsum(k)]), np.zeros(k.sum(), LAYER)
-    compiled(fill_ratios)(first_layer, layers, draw_gammas(len(k), alpha, int(k.max()), rng), alpha < 0.1)
+    fill_ratios(first_layer, layers, *draw_gammas(len(layers), alpha, rng), 0.0, 1.0)
     np.testing.assert_array_equal(first_layer, [0, *np.cumsum(k)])
-    np.testing.assert_array_equal(layers["sample"], np.repeat(np.arange(len(k)), k))
     return layers["ratio"]
 
 
@@ -52,15 +51,16 @@ def test_k_is_uniform(plan):
 
 def test_methods_follow_their_weights(plan):
     counts = np.bincount(plan.layers["method"], minlength=len(METHODS))
-    expected = np.array([{"mixup": 2, "gmix": 0}.get(name, 1) for name in METHODS]) / 6 * len(plan.layers)
-    assert counts[CODES["gmix"]] == 0
+    weights = {"mixup": 2, "cutmix": 1, "fmix": 1, "gridmix": 1, "agmix": 1}
+    expected = np.array([weights.get(name, 0) for name in METHODS]) / 6 * len(plan.layers)
     used = expected > 0
+    assert not counts[~used].any()
     assert stats.chisquare(counts[used], expected[used]).pvalue > SIGNIFICANT
 
 
 def test_methods_of_a_sample_are_independent(plan):
     pairs = plan.layers["method"][[plan.first_layer[:-1][np.diff(plan.first_layer) == 2] + j for j in (0, 1)]]
-    table = np.zeros((6, 6))
+    table = np.zeros((len(METHODS), len(METHODS)))
     np.add.at(table, (pairs[0], pairs[1]), 1)
     table = table[np.ix_(table.sum(1) > 0, table.sum(0) > 0)]
     assert stats.chi2_contingency(table).pvalue > SIGNIFICANT
@@ -160,36 +160,49 @@ def test_powers_of_logarithms_neither_overflow_nor_vanish(run):
             np.testing.assert_allclose([first, second], np.exp(logs), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("alpha", [0.05, 1.0])
 @pytest.mark.parametrize("run", [python, lambda entry: entry], ids=["python", "compiled"])
-def test_pairs_and_ratios_from_numbers(run, alpha, rng):
-    """The numbers of layers by the first ones, the ratios by the gammas, the partners by what is left."""
+def test_pairs_and_layers_from_numbers(run, rng):
+    """The numbers of layers by the first ones, the partners by what is left."""
     n, most = 40, 4
-    gammas, counting, pairing = draw_gammas(n, alpha, most, rng), rng.random(n), rng.random(40 * n)
+    counting, pairing = rng.random(n), rng.random(40 * n)
     counting[:2] = 0, np.nextafter(1, 0)
     partner, first_layer, layers = np.full(n, -1), np.full(n + 1, -1), np.zeros(n * most, LAYER)
-    given = gammas.copy()
-    drawn = run(pair_and_divide)(partner, first_layer, layers, 2, most, 0.2, given, alpha < 0.1, counting, pairing)
+    drawn = run(pair_and_divide)(partner, first_layer, layers, 2, most, 0.2, counting, pairing)
     k = 2 + np.floor(3 * counting).astype(int)
     assert set(k) == {2, 3, 4}
     np.testing.assert_array_equal(first_layer, [0, *np.cumsum(k)])
     assert drawn == k.sum()
-    np.testing.assert_array_equal(layers["sample"][:drawn], np.repeat(np.arange(n), k))
-    assert layers[drawn:].tobytes() == np.zeros_like(layers[drawn:]).tobytes()
-    for i in range(n):
-        weights = gammas[i].astype(np.longdouble)
-        if alpha < 0.1:
-            used = np.concatenate([weights[: k[i]], weights[most : most + k[i]]])
-            weights = np.exp(weights - used.max())
-        expected = weights[: k[i]] / (weights[: k[i]].sum() + weights[most : most + k[i]].sum())
-        np.testing.assert_allclose(
-            layers["ratio"][first_layer[i] : first_layer[i + 1]], expected.astype(float), rtol=1e-9, atol=1e-300
-        )
+    expected_layers = np.zeros_like(layers)
+    expected_layers["sample"][:drawn] = np.repeat(np.arange(n), k)
+    assert layers.tobytes() == expected_layers.tobytes()
     expected = np.full(n, -1)
     assert compiled(draw_partners)(expected, 0.2, pairing)
     np.testing.assert_array_equal(partner, expected)
     too_few = (np.full(n, -1), np.full(n + 1, -1), np.zeros(n * most, LAYER))
-    assert run(pair_and_divide)(*too_few, 2, most, 0.2, gammas.copy(), alpha < 0.1, counting, pairing[:n]) == -1
+    assert run(pair_and_divide)(*too_few, 2, most, 0.2, counting, pairing[:n]) == -1
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.2, 0.5), (0.3, 0.3)])
+@pytest.mark.parametrize("alpha", [0.05, 1.0, "mixed"])
+@pytest.mark.parametrize("run", [python, lambda entry: entry], ids=["python", "compiled"])
+def test_ratios_from_numbers(run, alpha, low, high, rng):
+    """The shares of a sample's gammas of the first row among all of its gammas, in the range; nothing else changes."""
+    k = rng.integers(0, 5, 40)
+    first_layer, layers = np.array([0, *np.cumsum(k)]), np.zeros(k.sum(), LAYER)
+    layers["sample"], layers["method"] = np.repeat(np.arange(40), k), 3
+    alphas = rng.choice([0.05, 0.5, 3.0], k.sum()) if alpha == "mixed" else alpha
+    gammas, logarithms = draw_gammas(k.sum(), alphas, rng)
+    assert (gammas.shape, gammas.dtype, logarithms) == ((2, k.sum()), np.float64, alpha != 1.0)
+    before = layers.copy()
+    expected = []
+    for i in range(40):
+        weights = gammas[:, first_layer[i] : first_layer[i + 1]].astype(np.longdouble)
+        weights = np.exp(weights - weights.max(initial=-1e9)) if logarithms else weights
+        expected.extend(low + (high - low) * (weights[0] / weights.sum()))
+    run(fill_ratios)(first_layer, layers, gammas, logarithms, low, high)
+    np.testing.assert_allclose(layers["ratio"], np.array(expected, float), rtol=1e-9, atol=1e-300)
+    layers["ratio"] = 0
+    assert layers.tobytes() == before.tobytes()
 
 
 def test_a_plan_is_drawn_again_where_the_numbers_ran_out(monkeypatch):
@@ -197,7 +210,7 @@ def test_a_plan_is_drawn_again_where_the_numbers_ran_out(monkeypatch):
     tries = []
 
     def pair(*arguments):
-        tries.append(np.concatenate(arguments[8:10]))
+        tries.append(np.concatenate(arguments[6:8]))
         return -1 if len(tries) < 3 else pair_and_divide(*arguments)
 
     monkeypatch.setattr(sampling, "pair_and_divide", pair)
@@ -276,12 +289,12 @@ def test_no_number_is_used_twice(monkeypatch):
     uses = {}
 
     def pair(*arguments):
-        uses["counting"], uses["pairing"] = arguments[8:10]
+        uses["counting"], uses["pairing"] = arguments[6:8]
         return pair_and_divide(*arguments)
 
-    def draw(config, layers, height, width, uniforms):
+    def draw(config, layers, counts, height, width, uniforms):
         uses["layers"] = uniforms
-        return draw_layers(config, layers, height, width, uniforms)
+        return draw_layers(config, layers, counts, height, width, uniforms)
 
     draw_layers = sampling.draw_layers
     monkeypatch.setattr(sampling, "pair_and_divide", pair)
