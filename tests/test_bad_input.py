@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
 C = 4  # classes
 NAMED = (
     r"(samples? |sample \d|images? |labels?|mean|std|dtype|weights|methods|alpha|k_min|k_max|p_self|p_aug|p_smooth"
-    r"|num_classes|smoothing|layout|second|axes|channels|seed|batch)"
+    r"|ratio_range|num_classes|smoothing|layout|second|axes|channels|seed|batch)"
 )
 
 
@@ -101,6 +101,7 @@ def batches(draw):
 
 numbers = st.one_of(st.floats(), st.integers(-3, 3), st.none(), st.just("0.5"), st.booleans())
 probabilities = sometimes(st.floats(0, 1), numbers)
+alphas = st.floats(1e-3, 1e3)
 
 
 @st.composite
@@ -110,7 +111,9 @@ def settings_of(draw):
     weight = sometimes(st.floats(0.1, 5), numbers)
     config = {
         "methods": tuple(methods), "weights": tuple(draw(weight) for _ in methods),
-        "alpha": draw(sometimes(st.floats(1e-3, 1e3), numbers)), "k_min": draw(sometimes(st.integers(1, 2), numbers)),
+        "alpha": draw(sometimes(st.one_of(alphas, st.just(dict.fromkeys(methods, draw(alphas)))), numbers)),
+        "ratio_range": draw(sometimes(st.tuples(st.floats(0, 0.5), st.floats(0.5, 1)), st.tuples(numbers, numbers))),
+        "k_min": draw(sometimes(st.integers(1, 2), numbers)),
         "k_max": draw(sometimes(st.integers(2, 4), numbers)), "merge": draw(st.sampled_from(["mul", "sum"])),
         **{name: draw(probabilities) for name in ("p_self", "p_aug", "p_smooth")},
     }  # fmt: skip

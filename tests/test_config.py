@@ -4,7 +4,20 @@ import pickle
 import numpy as np
 import pytest
 
-from miamix_cpu import AGMixOptions, CutMixOptions, FMixOptions, GridMixOptions, MiAMix, MiAMixConfig
+from miamix_cpu import (
+    AGMixOptions,
+    AttentiveCutMixOptions,
+    CutMixOptions,
+    FMixOptions,
+    GridMixOptions,
+    GuidedMixupOptions,
+    HMixOptions,
+    MiAMix,
+    MiAMixConfig,
+    ResizeMixOptions,
+    SaliencyMixOptions,
+    SmoothMixOptions,
+)
 from miamix_cpu.config import METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*come out unmixed")
@@ -70,6 +83,66 @@ def test_plain_is_the_published_baseline(method):
     assert MiAMixConfig.plain(method, alpha=0.2, p_self=0.5).p_self == 0.5
 
 
+def test_plain_of_several_methods_chooses_one_of_them():
+    config = MiAMixConfig.plain("mixup", "cutmix", "hmix", weights={"hmix": 3, "mixup": 1, "cutmix": 0})
+    assert (config.methods, config.weights) == (("mixup", "cutmix", "hmix"), (1.0, 0.0, 3.0))
+    assert MiAMixConfig.plain("fmix", "cutmix").weights == (1.0, 1.0)
+    assert config.replace(k_max=2).weights == config.weights
+
+
+def test_numbers_by_method_are_kept_as_a_tuple_in_the_methods_order():
+    config = MiAMixConfig.plain("cutmix", "mixup", alpha={"mixup": 2, "cutmix": np.float32(0.5)})
+    assert config.alpha == (0.5, 2.0)
+    assert [type(value) for value in config.alpha] == [float, float]
+    assert config == MiAMixConfig.plain("cutmix", "mixup", alpha=[0.5, 2])
+    assert hash(config) == hash(config.replace())
+    assert pickle.loads(pickle.dumps(config)) == config
+    by_code = dict(zip(METHODS, config.alphas, strict=True))
+    assert (by_code["cutmix"], by_code["mixup"]) == (0.5, 2.0)
+    assert MiAMixConfig(alpha=3).alphas == 3.0
+    assert isinstance(MiAMixConfig(alpha=3).alpha, float)
+
+
+BASELINE = {"k_min": 1, "k_max": 1, "p_self": 0, "p_aug": 0, "p_smooth": 0, "second_view": "shared", "alpha": 1.0}
+#: Each recipe's methods, all with equal weights, and what differs from `BASELINE`.
+RECIPES = {
+    **{name: ((name,), {}) for name in METHODS},
+    "gridmix-cells": (("gridmix",), {"gridmix": GridMixOptions(pattern="random")}),
+    "randommix": (("mixup", "cutmix", "fmix", "resizemix"), {}),
+    "manifold-mixup": (("mixup",), {"alpha": 2.0, "mixes": "features"}),
+    "deit": (("mixup", "cutmix"), {"alpha": (0.8, 1.0)}),
+    "torchvision": (("mixup", "cutmix"), {"alpha": (0.2, 1.0)}),
+    "rsb-a1": (("mixup", "cutmix"), {"alpha": (0.2, 1.0)}),
+    "rsb-a2": (("mixup", "cutmix"), {"alpha": (0.1, 1.0)}),
+}
+
+
+def test_recipes_are_what_was_published():
+    assert set(MiAMixConfig.recipes()) == {"miamix", *RECIPES}
+    assert all(isinstance(source, str) and len(source) > 10 for source in MiAMixConfig.recipes().values())
+    assert MiAMixConfig.recipe("miamix") == MiAMixConfig()
+    for name, (methods, changes) in RECIPES.items():
+        wanted = {**BASELINE, "methods": methods, "weights": (1.0,) * len(methods), **changes}
+        assert MiAMixConfig.recipe(name) == MiAMixConfig(**wanted), name
+
+
+def test_a_recipe_may_be_changed():
+    changed = MiAMixConfig.recipe("deit", p_self=0.1, alpha=2)
+    assert changed == MiAMixConfig.recipe("deit").replace(p_self=0.1, alpha=2.0)
+    assert MiAMixConfig.recipe("miamix", k_max=4) == MiAMixConfig(k_max=4)
+
+
+@pytest.mark.parametrize("name", ["miamix", *RECIPES])
+def test_every_recipe_mixes_a_batch(name, rng):
+    images = rng.integers(0, 256, (12, 20, 16, 3), dtype=np.uint8)
+    config = MiAMixConfig.recipe(name)
+    batch = MiAMix(12, config)(images, np.arange(12), rng=rng)
+    assert {METHODS[code] for code in batch.plan.layers["method"]} <= set(config.methods)
+    np.testing.assert_allclose(batch.targets.sum(axis=1), 1, atol=1e-6)
+    assert len(np.unique(batch.lam)) > 1 or name == "attentivecutmix"  # 6 of 7 x 7 cells, but for pixels
+    assert (batch.images != images).any() == (config.mixes == "images")
+
+
 def test_frozen_printable_replaceable_hashable_picklable():
     config = MiAMixConfig(k_max=3, fmix=FMixOptions(decay=2))
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -122,6 +195,37 @@ def test_frozen_printable_replaceable_hashable_picklable():
         (GridMixOptions, {"cells": (1.5, 2)}, TypeError, "gridmix.cells must be an integer, got 1.5"),
         (GridMixOptions, {"pattern": "hexagonal"}, ValueError, "gridmix.pattern must be 'regular' or 'random'"),
         (AGMixOptions, {"q_max": 1}, ValueError, r"agmix.q_max must be in \[0, 1\), got 1"),
+        (MiAMixConfig, {"ratio_range": (0.5, 0.2)}, ValueError, r"ratio_range must be \(low, high\) with 0 <= low <= high <= 1, got \(0.5, 0.2\)"),
+        (MiAMixConfig, {"ratio_range": (-0.1, 1)}, ValueError, "ratio_range must be .* with 0 <= low"),
+        (MiAMixConfig, {"ratio_range": (0, 1.1)}, ValueError, "ratio_range must be .* high <= 1"),
+        (MiAMixConfig, {"ratio_range": (float("nan"), 1)}, ValueError, r"ratio_range must be .*, got \(nan, 1\)"),
+        (MiAMixConfig, {"ratio_range": 0.5}, TypeError, r"ratio_range must be a pair \(low, high\), got 0.5"),
+        (MiAMixConfig, {"ratio_range": (0, 0.5, 1)}, TypeError, "ratio_range must be a pair"),
+        (MiAMixConfig, {"ratio_range": ("0", "1")}, TypeError, "ratio_range must be a pair"),
+        (MiAMixConfig, {"hmix": 0.5}, TypeError, "hmix must be a HMixOptions, got 0.5"),
+        (MiAMixConfig, {"saliencymix": "spectral"}, TypeError, "saliencymix must be a SaliencyMixOptions, got 'spectral'"),
+        (MiAMixConfig, {"resizemix": SmoothMixOptions()}, TypeError, "resizemix must be a ResizeMixOptions, got SmoothMixOptions"),
+        (HMixOptions, {"share": 1.1}, ValueError, r"hmix.share must be in \[0, 1\], got 1.1"),
+        (HMixOptions, {"share": -0.1}, ValueError, r"hmix.share must be in \[0, 1\], got -0.1"),
+        (HMixOptions, {"share": "half"}, TypeError, "hmix.share must be a number, got 'half'"),
+        (SmoothMixOptions, {"sigma": (0.5, 0.25)}, ValueError, r"smoothmix.sigma must be \(low, high\) with 0 <= low <= high <= 10"),
+        (SmoothMixOptions, {"sigma": (-0.1, 0.25)}, ValueError, "smoothmix.sigma must be .* with 0 <= low"),
+        (SmoothMixOptions, {"sigma": (0.5, 11)}, ValueError, "smoothmix.sigma must be .* high <= 10"),
+        (SmoothMixOptions, {"sigma": 0.3}, TypeError, "smoothmix.sigma must be a pair"),
+        (ResizeMixOptions, {"tau": (0.8, 0.1)}, ValueError, r"resizemix.tau must be \(low, high\) with 0 <= low <= high <= 1"),
+        (ResizeMixOptions, {"tau": (0.1, 1.2)}, ValueError, "resizemix.tau must be .* high <= 1"),
+        (ResizeMixOptions, {"tau": 0.5}, TypeError, "resizemix.tau must be a pair"),
+        (ResizeMixOptions, {"tau_from": "beta"}, ValueError, "resizemix.tau_from must be 'uniform' or 'alpha', got 'beta'"),
+        (SaliencyMixOptions, {"guide": "gradcam"}, ValueError, "saliencymix.guide must be 'fine_grained' or 'spectral', got 'gradcam'"),
+        (AttentiveCutMixOptions, {"guide": None}, ValueError, "attentivecutmix.guide must be 'fine_grained' or 'spectral', got None"),
+        (GuidedMixupOptions, {"guide": "edges"}, ValueError, "guidedmixup.guide must be 'fine_grained' or 'spectral', got 'edges'"),
+        (AttentiveCutMixOptions, {"grid": 0}, ValueError, "attentivecutmix.grid must be at least 1, got 0"),
+        (AttentiveCutMixOptions, {"grid": 65}, ValueError, "attentivecutmix.grid must be at most 64, got 65"),
+        (AttentiveCutMixOptions, {"grid": 7.0}, TypeError, "attentivecutmix.grid must be an integer, got 7.0"),
+        (AttentiveCutMixOptions, {"cells": 50}, ValueError, r"attentivecutmix.cells must be at most grid \* grid = 49, got 50"),
+        (AttentiveCutMixOptions, {"cells": -1}, ValueError, "attentivecutmix.cells must be at least 0, got -1"),
+        (AttentiveCutMixOptions, {"cells": "all"}, ValueError, "attentivecutmix.cells must be 'ratio', got 'all'"),
+        (AttentiveCutMixOptions, {"cells": 6.5}, TypeError, "attentivecutmix.cells must be an integer, got 6.5"),
     ],
 )  # fmt: skip
 def test_bad_values_are_named(kind, changes, error, words):

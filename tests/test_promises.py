@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:This DataLoader will create:UserWarning",  # more than there are cores
     "ignore:a batch of one sample",
 )
-CONFIG = MiAMixConfig(methods=METHODS, weights=(1,) * 6, k_max=3, p_aug=0.5, p_self=0.2)
+CONFIG = MiAMixConfig(methods=METHODS, weights=(1,) * len(METHODS), k_max=3, p_aug=0.5, p_self=0.2)
 BATCH, N = 4, 36
 ROOT = Path(__file__).parents[1]
 

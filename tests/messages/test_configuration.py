@@ -32,8 +32,57 @@ def test_weights_that_kept_their_defaults():
         MiAMixConfig(methods=("mixup", "cutmix"), weights=(3,))
 
 
-@pytest.mark.parametrize(("name", "guess"), [("cutmx", True), ("agmx", True), ("resizemix", False), ("puzzle", False)])
+@pytest.mark.parametrize(
+    ("name", "guess"), [("cutmx", True), ("agmx", True), ("resizmix", True), ("transmix", False), ("puzzle", False)]
+)
 def test_no_name_is_suggested_that_is_not_near(name, guess):
     with pytest.raises(ValueError, match=r"The methods are mixup, cutmix") as caught:
         MiAMixConfig.plain(name)
     assert ("did you mean" in str(caught.value)) == guess
+
+
+@pytest.mark.parametrize(("name", "guess"), [
+    ("diet", "deit"), ("rsb-a4", "rsb-a"), ("RandomMix", "randommix"), ("grid-mix", "gridmix"), ("puzzle", None),
+])  # fmt: skip
+def test_the_nearest_recipe_is_named(name, guess):
+    with pytest.raises(ValueError, match=r"The recipes are miamix, mixup, cutmix, .*randommix") as caught:
+        MiAMixConfig.recipe(name)
+    assert str(caught.value).startswith(f"unknown recipe {name!r}")
+    assert ("did you mean" in str(caught.value)) == (guess is not None)
+    assert guess is None or f"did you mean '{guess}" in str(caught.value)
+
+
+FIVE = r"\('mixup', 'cutmix', 'fmix', 'gridmix', 'agmix'\)"
+
+
+@pytest.mark.parametrize("name", ["alpha", "weights"])
+@pytest.mark.parametrize(("values", "words"), [
+    ({"mixup": 1.0, "cutmix": 2.0}, f"must have a number for each of {FIVE}, got none for 'fmix'"),
+    ({}, f"must have a number for each of {FIVE}, got none for 'mixup'"),
+    ({"gmix": 1.0}, f"has a number for 'gmix', which is not one of methods={FIVE}"),
+], ids=["missing", "empty", "of another"])  # fmt: skip
+def test_a_mapping_has_all_methods_and_no_others(name, values, words):
+    with pytest.raises(ValueError, match=f"{name} {words}"):
+        MiAMixConfig(**{name: values})
+
+
+@pytest.mark.parametrize("name", ["alpha", "weights"])
+def test_a_mapping_of_an_unknown_method_names_the_nearest(name):
+    with pytest.raises(ValueError, match="unknown method 'cutmx', did you mean 'cutmix'"):
+        MiAMixConfig(methods=("mixup", "cutmix"), **{"weights": (1, 1), name: {"mixup": 1, "cutmx": 1}})
+
+
+@pytest.mark.parametrize(("changes", "error", "words"), [
+    ({"alpha": {"mixup": 1.0, "cutmix": -2.0}}, ValueError, "alpha must be above 0 and finite, got -2.0"),
+    ({"alpha": {"mixup": 1.0, "cutmix": 0}}, ValueError, "alpha must be above 0 and finite, got 0"),
+    ({"alpha": (1.0, float("inf"))}, ValueError, "alpha must be above 0 and finite, got inf"),
+    ({"alpha": {"mixup": 1.0, "cutmix": "one"}}, TypeError, "alpha must be a number, got 'one'"),
+    ({"alpha": (1.0,)}, ValueError, r"alpha must be a number, or one for each of \('mixup', 'cutmix'\), got 1"),
+    ({"alpha": [1.0, 1.0, 1.0]}, ValueError, "alpha must be a number, or one for each of .*, got 3"),
+    ({"weights": {"mixup": 1.0, "cutmix": -2.0}}, ValueError, "weights must be at least 0 and finite, got -2.0"),
+    ({"weights": {"mixup": 0.0, "cutmix": 0.0}}, ValueError, r"weights must not all be 0, got \(0.0, 0.0\)"),
+    ({"weights": {"mixup": 1.0, "cutmix": None}}, TypeError, "weights must be a number, got None"),
+])  # fmt: skip
+def test_bad_numbers_of_methods_are_named(changes, error, words):
+    with pytest.raises(error, match=words):
+        MiAMixConfig.plain("mixup", "cutmix", **changes)
