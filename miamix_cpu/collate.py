@@ -29,6 +29,8 @@ from miamix_cpu.workers.transport import channels_first_view, empty, from_array,
 
 register_node(MixedBatch, "plan")
 
+_NEEDS_BATCH = 'mixes="features" needs return_batch=True: ManifoldMixup takes the whole batch'
+
 
 class MiAMixCollator(KeyedMixer):
     """A `collate_fn` that mixes: it takes a list of samples and returns `(images, targets)`.
@@ -147,7 +149,7 @@ class MiAMixCollator(KeyedMixer):
         self.dtype = dtype
         self.return_batch = bool(return_batch)
         if self.config.mixes == "features" and not self.return_batch:
-            raise ValueError('mixes="features" needs return_batch=True: ManifoldMixup takes the whole batch')
+            raise ValueError(_NEEDS_BATCH)
         if not callable(collate_extras):
             raise TypeError(f"collate_extras must be callable, got {short(collate_extras)}")
         self.collate_extras = collate_extras
@@ -231,6 +233,8 @@ class MiAMixCollator(KeyedMixer):
         return self._collate(samples, plan)
 
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
+        if replayed is not None and replayed.mixes == "features" and not self.return_batch:
+            raise ValueError(_NEEDS_BATCH)
         needs_maps = self._needs_maps or replayed is not None
         parts = read_samples(samples, self.keys, self.index_key, self.map_key, needs_maps)
         epoch = self._state.begin(parts.epoch) if replayed is None else self._state.epoch

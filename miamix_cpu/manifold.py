@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from miamix_cpu.masks import methods_that
 from miamix_cpu.mix.mixed_batch import MixedBatch
+from miamix_cpu.mix.render import needs_masks
 
 #: The name of the images among the layers.
 INPUT = "input"
@@ -26,14 +29,17 @@ class ManifoldMixup:
     The plan has everything random, the layer included, so it is drawn from the seed like everything else. If several
     processes train (DDP), each one draws its own layer.
 
-    The layers get forward hooks, which do nothing outside of `with manifold(batch)`. Make it before `torch.compile`.
+    The layers get forward hooks, which do nothing outside of `with manifold(batch)`. Make it before `torch.compile`,
+    which compiles anew for each layer. A layer can't be mixed where it runs again in the backward pass
+    (`torch.utils.checkpoint`).
 
     Parameters
     ----------
     model : torch.nn.Module
     layers : names of modules of `model`, or modules
-        What can be mixed: the outputs of these modules, and with "input" the model's first argument. A batch mixes one
-        of them, each with the same probability. The paper takes the input and the first blocks.
+        What can be mixed: the outputs of these modules (of a tuple the first), and with "input" the model's first
+        argument. The batch is their first dimension. A batch mixes one of them, each with the same probability. The
+        paper takes the input and the first blocks.
 
     Examples
     --------
@@ -59,28 +65,31 @@ class ManifoldMixup:
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         if isinstance(layers, (str, nn.Module)) or not layers:
             raise ValueError("layers must be a list of at least one name or module")
-        inner = model
-        while not isinstance(inner, nn.Sequential) and (wrapped := _wrapped_by(inner)) is not None:
-            inner = wrapped
-        modules = dict(inner.named_modules())
-        names = {id(module): name for name, module in modules.items()}
+        levels = [model]
+        while (wrapped := _wrapped_by(levels[-1])) is not None:
+            levels.append(wrapped)
+        inner = levels[-1]
+        modules = {name: m for level in levels for name, m in level.named_modules(remove_duplicate=False)}
+        names = {id(module): name for name, module in inner.named_modules()}
         self.layers: list[str] = []
         for layer in layers:
-            name = names.get(id(layer), "") if isinstance(layer, nn.Module) else layer
-            if (name != INPUT and name not in modules) or not name:
+            name = INPUT if layer == INPUT else names.get(id(modules.get(layer) if isinstance(layer, str) else layer))
+            if not name:
+                what = f"of type {type(layer).__name__}" if isinstance(layer, nn.Module) else repr(layer)
                 known = ", ".join(name for name, _ in inner.named_children())
-                raise ValueError(
-                    f"layer {name or layer!r} is not a module of the model; it has {known}, and others inside"
-                )
+                raise ValueError(f"layer {what} is not a module of the model; it has {known}, and others inside")
             self.layers.append(name)
         if len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers must not contain a module twice, got {self.layers}")
+        if INPUT in self.layers and INPUT in modules:
+            raise ValueError(f"the model has a module {INPUT!r}, which is what its first argument is called: rename it")
         self._batch: MixedBatch | None = None
-        self._chosen, self._times = "", 0
+        self._weights: torch.Tensor | None = None
+        self._chosen, self._times, self._learns = "", 0, False
         self._handles = [
             inner.register_forward_pre_hook(self._mix_input)
             if name == INPUT
-            else modules[name].register_forward_hook(self._hook_of(name))
+            else modules[name].register_forward_hook(partial(self._mix_output, name))
             for name in self.layers
         ]
 
@@ -98,25 +107,24 @@ class ManifoldMixup:
         TypeError, ValueError
             If the batch's images are mixed already, or the features do not fit the batch.
         RuntimeError
-            If the layer did not run in the block, or ran more than once.
+            If the layer did not run in the block, ran more than once, or will run again in the backward pass.
         """
         if not isinstance(batch, MixedBatch):
             raise TypeError(f"batch must be a MixedBatch (return_batch=True), got {type(batch).__name__}")
-        if batch.plan.mixes != "features":
-            raise ValueError('the images of the batch are mixed already: use MiAMixConfig(mixes="features")')
         if self._batch is not None:
             raise RuntimeError("a forward pass is already being mixed: leave its `with` block first")
+        weights = _weights_of(batch)
         self._chosen = self.layers[int(batch.plan.depth * len(self.layers))]
-        self._batch, self._times = batch, 0
+        self._batch, self._weights, self._times, self._learns = batch, weights, 0, torch.is_grad_enabled()
         try:
             yield self._chosen
             if self._times != 1:
                 raise RuntimeError(
                     f"layer {self._chosen!r} must run once in the `with` block, ran {self._times} times: call the "
-                    "model once in it, and choose layers that run once"
+                    "model once in it, choose layers that run once, and make ManifoldMixup before torch.compile"
                 )
         finally:
-            self._batch = None
+            self._batch = self._weights = None
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -126,19 +134,27 @@ class ManifoldMixup:
     def _mix_input(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self._batch is None or self._chosen != INPUT:
             return None
+        if not arguments:
+            raise TypeError(f"{INPUT!r} is the model's first argument, but it got keywords only: call model(images)")
+        return (self._mixed(arguments[0], module), *arguments[1:])
+
+    def _mix_output(self, name: str, module: nn.Module, arguments: Any, output: Any) -> Any:
+        if self._batch is None or self._chosen != name:
+            return None
+        if not isinstance(output, (tuple, list)):
+            return self._mixed(output, module)
+        parts = self._mixed(output[0], module), *output[1:]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+
+    def _mixed(self, features: Any, module: nn.Module) -> torch.Tensor:
+        # Reads tensors only, no plan, so that torch.compile can follow.
         self._times += 1
-        return (mix_features(arguments[0], self._batch), *arguments[1:])
-
-    def _hook_of(self, name: str) -> Any:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
-            if self._batch is None or self._chosen != name:
-                return None
-            self._times += 1
-            if isinstance(output, (tuple, list)):
-                return type(output)((mix_features(output[0], self._batch), *output[1:]))
-            return mix_features(output, self._batch)
-
-        return hook
+        if self._learns and module.training and not torch.is_grad_enabled():
+            raise RuntimeError(
+                f"layer {self._chosen!r} ran without gradients, as where torch.utils.checkpoint makes it run again in "
+                "the backward pass, which would not be mixed: choose a layer outside"
+            )
+        return _mix(features, self._batch.partner, self._weights)  # type: ignore[union-attr, arg-type]
 
 
 def mix_features(features: torch.Tensor, batch: MixedBatch) -> torch.Tensor:
@@ -146,8 +162,8 @@ def mix_features(features: torch.Tensor, batch: MixedBatch) -> torch.Tensor:
 
     Parameters
     ----------
-    features : (N, ...) for mixup, (N, C, H, W) for other methods
-    batch : MixedBatch with `plan.mixes` "features"
+    features : (N, ...) for mixup, (N, C, H, W) for other methods; of a floating-point dtype
+    batch : MixedBatch with `plan.mixes` "features", of tensors
 
     Returns
     -------
@@ -158,22 +174,54 @@ def mix_features(features: torch.Tensor, batch: MixedBatch) -> torch.Tensor:
     TypeError, ValueError
         If `features` is not a tensor of N samples, or has no height and width to put a mask on.
     """
+    return _mix(features, batch.partner, _weights_of(batch))
+
+
+def _weights_of(batch: MixedBatch) -> torch.Tensor:
+    """Return the weights of the samples' own features: one number each (N,), or masks (N, H, W)."""
+    plan = batch.plan
+    if plan.mixes != "features":
+        raise ValueError('the images of the batch are mixed already: use MiAMixConfig(mixes="features")')
+    masked = needs_masks(plan)
+    weights: Any = batch.masks if masked else batch.lam
+    if not isinstance(weights, torch.Tensor):
+        raise TypeError(
+            f"batch must have tensors, as MiAMixCollator makes them, got {type(weights).__name__} as its "
+            f"{'masks' if masked else 'lam'}"
+        )
+    # A mask of mixup alone is one number, which is not lam if that is nominal (lam_from="orig").
+    return weights[:, 0, 0] if masked and not methods_that("fill")[plan.layers["method"]].any() else weights
+
+
+def _mix(features: Any, partner: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     if not isinstance(features, torch.Tensor):
         raise TypeError(f"features must be a tensor, got {type(features).__name__}")
-    if len(features) != len(batch.partner):
-        raise ValueError(f"features must be of {len(batch.partner)} samples, got {tuple(features.shape)}")
-    partners = features[batch.partner]
-    if batch.masks is None or not methods_that("fill")[batch.plan.layers["method"]].any():
-        weight = batch.lam.view(-1, *[1] * (features.ndim - 1))
+    shape = tuple(features.shape)
+    if not (features.is_floating_point() or features.is_complex()):
+        raise TypeError(f"features must be floating point, got {features.dtype}: normalise bytes before the model")
+    if shape[:1] != (len(partner),):
+        raise ValueError(f"features must be of {len(partner)} samples, got {shape}")
+    if weights.ndim == 1:
+        weight = weights.view(-1, *[1] * (features.ndim - 1))
     elif features.ndim != 4:
+        raise ValueError(f"features must be (N, C, H, W) for masks, got {shape}: use mixup alone for such layers")
+    elif _is_channels_last(shape, tuple(weights.shape)):
         raise ValueError(
-            f"features must be (N, C, H, W) for masks, got {tuple(features.shape)}: use mixup alone for such layers"
+            f"features must be (N, C, H, W) for masks, got {shape}, which looks like (N, H, W, C): use mixup alone for "
+            "such layers"
         )
     else:
-        weight = average_down(batch.masks, features.shape[2], features.shape[3])[:, None]
+        weight = average_down(weights, shape[2], shape[3])[:, None]
     weight = weight.to(features.dtype)
-    mixed: torch.Tensor = weight * features + (1 - weight) * partners
+    mixed: torch.Tensor = weight * features + (1 - weight) * features[partner]
     return mixed
+
+
+def _is_channels_last(shape: tuple[int, ...], masks: tuple[int, ...]) -> bool:
+    """Whether the first two sides of features are in proportion to the images, and the last two are far from it."""
+    _, rows, columns, channels = shape
+    _, height, width = masks
+    return rows * width == columns * height and not 0.8 < columns * width / (channels * height) < 1.25
 
 
 def average_down(masks: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -196,16 +244,15 @@ def average_down(masks: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 def _averaging(size: int, into: int, like: torch.Tensor) -> torch.Tensor:
     """(into, size): how much each of `size` pixels counts in each of `into`, which share them evenly."""
-    edges = torch.arange(into + 1, device=like.device, dtype=torch.float64) * (size / into)
-    pixels = torch.arange(size, device=like.device, dtype=torch.float64)
-    overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
-    return (overlap.clamp(min=0) * (into / size)).to(like.dtype)
+    edges = torch.arange(into + 1, device=like.device) * size  # in units of 1 / into of a pixel, so exact
+    pixels = torch.arange(size, device=like.device) * into
+    overlap = torch.minimum(edges[1:, None], pixels + into) - torch.maximum(edges[:-1, None], pixels)
+    return overlap.clamp(min=0).to(like.dtype) / size
 
 
 def _wrapped_by(model: nn.Module) -> nn.Module | None:
     """Return the network inside of torch.compile's or DistributedDataParallel's."""
-    for name in ("_orig_mod", "module"):
-        inner = getattr(model, name, None)
-        if isinstance(inner, nn.Module):
-            return inner
-    return None
+    inner = getattr(model, "_orig_mod", None)
+    if isinstance(model, (DataParallel, DistributedDataParallel)):
+        inner = model.module
+    return inner if isinstance(inner, nn.Module) else None

@@ -65,7 +65,7 @@ def mix_views(
     lam = np.empty(n, dtype=np.float32)
     rows = out.reshape(n, -1)
     flat_masks = _NO_MASKS if masks is None else masks.reshape(n, -1)
-    views = (first, second, layers, ends)
+    views, sizes = (first, second, layers, ends), (plan.width, scale.size, planar_in)
     rules = (plan.width, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
     for chunk, (*counts, smoothed, resized) in enumerate(used[:chunks].tolist()):
         begin, end = begins[chunk], begins[chunk + 1]
@@ -77,10 +77,7 @@ def mix_views(
             smooth(layers[those], slots[those], holes)
         if resized:
             canvas = np.empty((resized, rows.shape[1]), dtype)  # keeps what `second` points to
-            address = canvas.ctypes.data
-            paste_resized(
-                canvas, address, second, layers, ends, kinds[2], begin, end, plan.width, scale.size, planar_in
-            )
+            paste_resized(canvas, canvas.ctypes.data, second, layers, ends, kinds[2], begin, end, *sizes)
         if out.dtype == np.uint8:
             mix_bytes(rows, lam, flat_masks, flat_holes, slots, *views, begin, end, *rules)
         else:
@@ -114,8 +111,10 @@ def _leave_unmixed(
 
 
 def needs_masks(plan: MixPlan) -> bool:
-    """Whether features are mixed by masks that are not one number each."""
-    return plan.mixes == "features" and bool(methods_that("fill")[plan.layers["method"]].any())
+    """Whether features are mixed by masks: these are not one number each, or this number is not lam."""
+    if plan.mixes != "features" or not len(plan.layers):
+        return False
+    return plan.lam_from == "orig" or bool(methods_that("fill")[plan.layers["method"]].any())
 
 
 @entry

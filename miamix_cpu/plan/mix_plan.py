@@ -287,6 +287,8 @@ class MixPlan:
             if not holds:
                 raise ValueError(words)
         for code in np.unique(layers["method"]).tolist():
+            if self.mixes == "features" and getattr(method_of(code), "RESIZES", False):
+                raise ValueError(f"mixes must be 'images' for {METHODS[code]}, which pastes a resized image")
             of_method = getattr(method_of(code), "rules", None)
             if of_method is not None:
                 own = of_method(layers[layers["method"] == code], self.coefficients, self.height, self.width)
