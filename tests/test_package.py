@@ -103,26 +103,29 @@ def test_docstrings_name_every_parameter(name):
 
 
 #: What each room, and each module beside them, may import of the package: cli -> front doors -> keyed -> views, samples,
-#: plan, mix -> masks -> config, jit. `workers` knows nothing of mixing; TwoViews, which runs in workers too, uses it for
-#: the epoch.
+#: plan, mix -> masks -> config, options, jit. `workers` knows nothing of mixing; TwoViews, which runs in workers too,
+#: uses it for the epoch.
 ANYONE = {"checks", "memory", "once", "private_api"}
 MAY_IMPORT = {
     "checks": set(),
     "memory": set(),
     "private_api": {"checks"},
     "once": {"checks"},
-    "config": {"checks"},
+    "options": {"checks"},
+    "recipes": {"options"},
+    "config": {"checks", "options", "recipes"},
     "epochs": {"checks"},
     "training": {"checks"},
+    "manifold": {"masks", "mix"},
     "jit": {"private_api"},
-    "masks": {"config", "jit"},
-    "plan": {"config", "jit", "masks"},
+    "masks": {"config", "jit", "options"},
+    "plan": {"config", "jit", "masks", "options"},
     "mix": {"config", "jit", "masks", "plan"},
     "samples": {"epochs"} | ANYONE,
     "workers": ANYONE,
-    "views": {"epochs", "plan", "samples", "workers"} | ANYONE,
-    "warm": {"config", "masks", "mix", "plan"},
-    "mixer": {"config", "mix", "plan", "samples"} | ANYONE,
+    "views": {"epochs", "jit", "masks", "options", "plan", "samples", "workers"} | ANYONE,
+    "warm": {"config", "masks", "mix", "plan", "views"},
+    "mixer": {"config", "mix", "plan", "samples", "views"} | ANYONE,
     "keyed": {"config", "epochs", "mix", "mixer", "plan", "samples", "views", "warm"} | ANYONE,
     "columns": {"config", "epochs", "keyed", "mix", "samples"} | ANYONE,
     "collate": {"config", "epochs", "keyed", "mix", "mixer", "plan", "samples", "workers"} | ANYONE,

@@ -5,7 +5,7 @@ both are jitted entry points, called once for all layers of the method. augment.
 and smoothed; smooth.py smooths them; threshold.py is fmix's. A new method is a file here and its name in
 `config.METHODS`.
 
-May import config and jit.
+May import config, options and jit.
 """
 
 from __future__ import annotations

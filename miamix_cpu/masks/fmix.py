@@ -6,9 +6,8 @@ the floor(ratio * H * W + dither) largest pixels, ties by index.
 
 What differs from the official code: its noise is indexed by the wrong axis, so that along the width only the constant
 and the first harmonic survive; and its half spectrum has half the power in the fx = 0 column. Here the field is real by
-construction: each pair of frequencies +-f once. Rotation and shear act on the spectrum, S(A^-T f), so the ratio stays
-exact. Amplitudes fall so fast that few harmonics suffice: those above `cutoff` hold less than a thousandth of the
-variance, which moves the hole's edge by about half a pixel at 224 x 224.
+construction: each pair of frequencies +-f once. Rotation and shear act on the spectrum, S(A^-T f): the ratio is exact.
+Few harmonics suffice: those above `cutoff` hold under 1/1000 of the variance, half a pixel of the edge at 224 x 224.
 """
 
 from __future__ import annotations

@@ -3,5 +3,5 @@
 mix_plan.py is the record, MixPlan; sampling.py draws it: partners (pairing.py), the number of layers, their methods and
 ratios, and what each method draws for itself (masks). streams.py makes the generator from (seed, epoch, samples).
 
-May import config, jit and masks.
+May import config, options, jit and masks.
 """

@@ -42,29 +42,21 @@ def draw_plan(
     samples : bytes, optional
         The samples' digest, kept in the plan.
     """
-    partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
-    layers = np.zeros(n * config.k_max, dtype=LAYER)
-    drawn = -1
-    while drawn < 0:
-        uniforms = rng.random(n + uniforms_for(n))
-        drawn = pair_and_divide(
-            partner, first_layer, layers, config.k_min, config.k_max, config.p_self, uniforms[:n], uniforms[n:]
-        )
-    layers = layers[:drawn]
-    uniforms = rng.random((drawn, UNIFORMS))
+    partner, first_layer, layers = draw_pairs(config, n, rng)
+    uniforms = rng.random((len(layers), UNIFORMS))
     counts = np.zeros(len(METHODS), dtype=np.int64)
     choose_methods(layers, uniforms, config.shares, counts)
-    alphas = config.alphas
-    gammas, logarithms = draw_gammas(drawn, alphas if isinstance(alphas, float) else alphas[layers["method"]], rng)
+    alphas = config.alphas if isinstance(config.alphas, float) else config.alphas[layers["method"]]
+    gammas, logarithms = draw_gammas(len(layers), alphas, rng)
     draw_ratios(first_layer, layers, gammas, logarithms, *config.ratio_range)
     draw_layers(config, layers, counts, height, width, uniforms)
     coefficients = draw_coefficients(layers, rng)
+    depth = float(rng.random()) if config.mixes == "features" else 0.0
     if probability < 1:
         # Last of all, so that a schedule changes who is mixed and nothing else.
         mixed, k = rng.random(n) < probability, np.diff(first_layer)
         layers = layers[np.repeat(mixed, k)]
         np.cumsum(np.where(mixed, k, 0), out=first_layer[1:])
-    depth = float(rng.random()) if config.mixes == "features" else 0.0
     return MixPlan(
         height=height,
         width=width,
@@ -80,6 +72,26 @@ def draw_plan(
         key=key,
         samples=samples,
     )
+
+
+def draw_pairs(config: MiAMixConfig, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the plan's `partner` and `first_layer`, and its layers with nothing but a sample.
+
+    Parameters
+    ----------
+    config : MiAMixConfig
+    n : int
+    rng : numpy.random.Generator
+    """
+    partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
+    layers = np.zeros(n * config.k_max, dtype=LAYER)
+    drawn = -1
+    while drawn < 0:
+        uniforms = rng.random(n + uniforms_for(n))
+        drawn = pair_and_divide(
+            partner, first_layer, layers, config.k_min, config.k_max, config.p_self, uniforms[:n], uniforms[n:]
+        )
+    return partner, first_layer, layers[:drawn]
 
 
 def draw_gammas(count: int, alpha: np.ndarray | float, rng: np.random.Generator) -> tuple[np.ndarray, bool]:

@@ -227,9 +227,10 @@ def test_batches_are_independent():
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 4 / np.sqrt(4000)
 
 
+@pytest.mark.parametrize("config", [MiAMixConfig(k_max=4), MiAMixConfig(k_max=4, p_self=0, mixes="features")],
+                         ids=["images", "features"])  # fmt: skip
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_a_schedule_changes_who_is_mixed_and_nothing_else(probability):
-    config = MiAMixConfig(k_max=4)
+def test_a_schedule_changes_who_is_mixed_and_nothing_else(probability, config):
     whole = draw_plan(config, 3000, 16, 16, np.random.default_rng(1))
     some = draw_plan(config, 3000, 16, 16, np.random.default_rng(1), probability=probability)
     if probability in (0.0, 1.0):
@@ -237,6 +238,8 @@ def test_a_schedule_changes_who_is_mixed_and_nothing_else(probability):
     else:
         close(some.mixed.mean(), probability, 3000)
     np.testing.assert_array_equal(some.partner, whole.partner)
+    assert some.depth == whole.depth
+    assert (some.depth > 0) == (config.mixes == "features")
     for i in np.flatnonzero(some.mixed)[:50]:
         np.testing.assert_array_equal(some.layers_of(i), whole.layers_of(i))
     some.checked()
