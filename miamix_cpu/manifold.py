@@ -22,7 +22,7 @@ INPUT = "input"
 class ManifoldMixup:
     """Mix the output of one of some layers of a network, chosen anew for each batch.
 
-    Verma et al., "Manifold Mixup: Better Representations by Interpolating Hidden States", 2019, arXiv:1806.05236:
+    Verma et al., "Manifold Mixup: Better Representations by Interpolating Hidden States", 2018, arXiv:1806.05236:
     h becomes lam * h + (1 - lam) * h[partner]. Beyond the paper, each sample has its own lam, and a mask may take the
     place of lam: any method's, averaged down to the size of the features. The label follows the same mask.
 

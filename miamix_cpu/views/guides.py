@@ -10,6 +10,7 @@ import ctypes
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ from miamix_cpu.views.grey import grey_copies
 from miamix_cpu.views.saliency import fine_grained, spectral
 
 _COMPUTED = {"fine_grained": fine_grained, "spectral": spectral}
+
+
+@cache
+def _guided_codes() -> bytes:
+    """The codes of the methods that depend on guides."""
+    return bytes(np.flatnonzero(methods_that("GUIDED")).tolist())
 
 
 def aim_layers(
@@ -49,9 +56,10 @@ def aim_layers(
         (which, sample) -> the map that the caller gave for a first view (which = 0) or second view (1). Without `guide`
         and `maps`, guides are computed as the layers say.
     """
-    guided = methods_that("GUIDED")[plan.layers["method"]]
-    if not guided.any():
+    present = plan.layers["method"].tobytes()
+    if not any(code in present for code in _guided_codes()):  # a tenth of the time of an array of bools
         return plan
+    guided = methods_that("GUIDED")[plan.layers["method"]]
     layers, coefficients, n = plan.layers.copy(), plan.coefficients.copy(), len(plan)
 
     def guides_of(views: np.ndarray, kind: int) -> np.ndarray:
