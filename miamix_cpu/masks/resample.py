@@ -36,7 +36,8 @@ def average_area(out: np.ndarray, values: np.ndarray) -> None:
     height, width = out.shape
     rows, columns = values.shape
     line, spans, edges = np.empty(columns, np.float32), np.empty((2, width), np.int64), np.empty((3, width), np.float32)
-    average_into(out.ravel(), 0, width, height, width, values.ravel(), 0, rows, columns, 1, line, spans, edges)
+    zero, one = np.int64(0), np.int64(1)  # literals would have it compiled twice
+    average_into(out.ravel(), zero, width, height, width, values.ravel(), zero, rows, columns, one, line, spans, edges)
 
 
 @exact

@@ -73,12 +73,13 @@ def copy_grey(
     pixels, height, width = rows * columns, copies.shape[1], copies.shape[2]
     grey, small = np.empty(pixels, like.dtype), np.empty(height * width, like.dtype)
     line, spans, edges = np.empty(columns, np.float32), np.empty((2, width), np.int64), np.empty((3, width), np.float32)
+    zero, one = np.int64(0), np.int64(1)  # literals would have `average_into` compiled twice
     for i in range(addresses.size):
         to_grey(grey, array_at(addresses[i], pixels * channels, like.dtype), channels, planar)
         if height * width == pixels:
             to_bytes(copies[i].ravel(), grey)
         else:
-            average_into(small, 0, width, height, width, grey, 0, rows, columns, 1, line, spans, edges)
+            average_into(small, zero, width, height, width, grey, zero, rows, columns, one, line, spans, edges)
             to_bytes(copies[i].ravel(), small)
 
 

@@ -107,7 +107,7 @@ def test_where_numba_has_changed_all_entries_work_with_one_warning(tmp_path):
     first = CHANGED.format(method="caching.IndexDataCacheFile.load", error="AttributeError")
     another = (
         "    from miamix_cpu.plan.mix_plan import LAYER\n    from miamix_cpu.plan.sampling import lay_out\n"
-        "    assert lay_out(np.zeros(3, LAYER)) == (0, 0)\n"
+        "    assert lay_out(np.zeros(3, LAYER), np.zeros(12, bool)) == (0, 0, 0)\n"
     )
     code = first + CODE.replace("    print(targets", another + "    print(targets")
     out, words = python(code, tmp_path)
@@ -234,10 +234,10 @@ def test_threads_that_want_it_at_once(tmp_path):
         "from miamix_cpu.plan.mix_plan import LAYER\n"
         "from miamix_cpu.plan.sampling import lay_out\n"
         "found, layers = [], np.zeros(3, LAYER)\n"
-        "threads = [threading.Thread(target=lambda: found.append(lay_out(layers))) for _ in range(4)]\n"
+        "threads = [threading.Thread(target=lambda: found.append(lay_out(layers, np.zeros(12, bool)))) for _ in range(4)]\n"
         "[thread.start() for thread in threads]\n"
         "[thread.join() for thread in threads]\n"
-        "print(found == 4 * [(0, 0)], sum(lay_out.stats.cache_misses.values()), sum(lay_out.stats.cache_hits.values()))\n"
+        "print(found == 4 * [(0, 0, 0)], sum(lay_out.stats.cache_misses.values()), sum(lay_out.stats.cache_hits.values()))\n"
     )
     assert python(code, tmp_path)[0].split() == ["True", "1", "0"]
 

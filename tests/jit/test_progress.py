@@ -24,7 +24,7 @@ def compile_some():
     from miamix_cpu.mix.targets import soft_targets
     from miamix_cpu.plan.mix_plan import LAYER
     from miamix_cpu.plan.sampling import lay_out
-    lay_out(np.zeros(3, LAYER))
+    lay_out(np.zeros(3, LAYER), np.zeros(12, bool))
     soft_targets(np.array([0, 1]), np.array([1, 0]), np.ones(2, np.float32), 2, 0.0, np.empty((2, 2), np.float32))
 
 if __name__ == "__main__":
