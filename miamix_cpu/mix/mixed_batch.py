@@ -55,7 +55,7 @@ class MixedBatch:
         >>> images = np.zeros((2, 8, 8, 3), np.uint8)
         >>> mix = MiAMix(10, MiAMixConfig.plain("mixup"))
         >>> mix(images, [3, 5], rng=np.random.default_rng(1)).describe(0)
-        'sample 0 with sample 1: mixup 0.78, lam 0.22'
+        'sample 0 with sample 1: mixup 0.92, lam 0.08'
         """
         words = self.plan.describe(i)
         return f"{words}, lam {float(self.lam[i]):.2f}" if len(self.plan.layers_of(i)) else words

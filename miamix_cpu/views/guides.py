@@ -31,6 +31,11 @@ def _guided_codes() -> bytes:
     return bytes(np.flatnonzero(methods_that("GUIDED")).tolist())
 
 
+def _is_guided(plan: MixPlan) -> bool:
+    present = plan.layers["method"].tobytes()
+    return any(code in present for code in _guided_codes())  # a tenth of the time of an array of bools
+
+
 def aim_layers(
     plan: MixPlan,
     first: np.ndarray,
@@ -56,8 +61,7 @@ def aim_layers(
         (which, sample) -> the map that the caller gave for a first view (which = 0) or second view (1). Without `guide`
         and `maps`, guides are computed as the layers say.
     """
-    present = plan.layers["method"].tobytes()
-    if not any(code in present for code in _guided_codes()):  # a tenth of the time of an array of bools
+    if not _is_guided(plan):
         return plan
     guided = methods_that("GUIDED")[plan.layers["method"]]
     layers, coefficients, n = plan.layers.copy(), plan.coefficients.copy(), len(plan)
