@@ -219,6 +219,15 @@ def test_the_optimizer_trains_the_block_and_the_evaluated_network_is_the_trained
     assert 0 <= trainer.accuracy(images.test) <= 1
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("amp", ["off", "bfloat16", "float16"])
+def test_it_runs_on_a_gpu(cifar, tmp_path, amp):
+    asked = ("--methods", "automix", "--epochs", "2", "--device", "cuda", "--amp", amp)
+    assert train.main(command(cifar, tmp_path, *asked)) == 0
+    ((curves, _),) = results(tmp_path).values()
+    assert all(np.isfinite(curves[name]).all() for name in NOTED)
+
+
 def test_dry_run_cost_and_report_know_it(cifar, tmp_path, capsys):
     path = tmp_path / "cost.json"
     asked = ("--methods", "automix:alpha=1", "--epochs", "1")

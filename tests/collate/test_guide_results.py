@@ -79,6 +79,24 @@ def test_a_guide_gets_views_in_their_own_layout():
     assert shapes == [((3, 6, 9), np.float32)] * 2
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_computed_guides_of_tensors_are_those_of_arrays(dtype, channels, rng):
+    """At sizes below and above that of the grey copies."""
+    for height, width in ((30, 21), (40, 90)):
+        arrays = rng.integers(0, 256, (6, height, width, channels)).astype(dtype) / dtype(
+            1 if dtype == np.uint8 else 255
+        )
+        arrays = arrays.astype(dtype)
+        plans = [
+            collator(AIMED, map_key=None, dtype="float32")([(image, 0) for image in images]).plan
+            for images in (list(arrays), list(torch.from_numpy(arrays).permute(0, 3, 1, 2)))
+        ]
+        expected, second = (centres(plan)[np.argsort(plan.partner)] for plan in plans)  # by partner
+        np.testing.assert_array_equal(expected, second)
+        assert len(np.unique(expected)) > 6
+
+
 # ---- what comes out
 
 
@@ -134,7 +152,9 @@ def test_evaluation_needs_no_maps(key):
 
 
 @pytest.mark.parametrize("method", GUIDED)
-@pytest.mark.parametrize("options", [{}, {"map_key": 2}, {"guide": lambda view: view[..., 0]}], ids=["computed", "maps", "made"])
+@pytest.mark.parametrize(
+    "options", [{}, {"map_key": 2}, {"guide": lambda view: view[..., 0]}], ids=["computed", "maps", "made"]
+)
 def test_replay(method, options, tmp_path):
     """With the same source of guides, the same bytes; rendered on other images, it is aimed at those."""
     samples = [(image, label, map_ + image[..., 0]) for image, label, map_ in (Dots()[i] for i in range(N))]
