@@ -11,4 +11,4 @@ def test_torchvision_folder():
     ]
     assert outs[0] == outs[1]
     assert len(set(re.findall(r"shown (\w+)", outs[0]))) == 4
-    assert float(re.findall(r"test ([\d.]+)", outs[0])[-1]) > 0.8
+    assert float(re.findall(r"test ([\d.]+)", outs[0])[-1]) > 0.7
