@@ -198,7 +198,11 @@ for _ in range(20):
     ("MiAMixConfig(methods=('mixup', 'cutmix', 'fmix'), weights=(1, 1, 0), p_self=0, p_smooth=0)", "float32",
      {"augment fill_augmentation", "cutmix draw_boxes", "cutmix fill"}, ["mix_floats", "mix_floats"]),
     ("MiAMixConfig.plain('mixup')", "uint8", {"augment fill_augmentation"}, ["mix_bytes"]),
-], ids=["two methods", "a method that is never drawn", "mixup"])  # fmt: skip
+    ("MiAMixConfig.plain('resizemix')", "uint8", {"augment fill_augmentation", "resizemix draw_boxes", "cutmix fill"},
+     ["mix_bytes"]),
+    ("MiAMixConfig.plain('saliencymix')", "uint8",
+     {"augment fill_augmentation", "saliencymix draw_boxes", "saliencymix aim", "cutmix fill"}, ["mix_bytes"]),
+], ids=["two methods", "a method that is never drawn", "mixup", "a resized partner", "a guide"])  # fmt: skip
 def test_what_nobody_uses_is_not_compiled(config, dtype, masks, mixing, tmp_path):
     """A collator compiles what its methods, its smoothing and its dtype need, when it is made, and later nothing."""
     out = python(LISTENER + COLLATE.format(config=config, dtype=dtype), NUMBA_CACHE_DIR=str(tmp_path))
@@ -219,15 +223,21 @@ import itertools
 import numpy as np
 import torch
 from miamix_cpu import *
+from miamix_cpu.config import METHODS
 warmup()
 print("warm")
 rng = np.random.default_rng(0)
 options = GridMixOptions(pattern="random"), FMixOptions(decay=0.5)  # of which the latter needs all frequencies
 usual = MiAMixConfig(p_self=0)
-every = dict(methods=("mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix"), weights=(1,) * 6, p_self=0, p_aug=0.5)
+every = dict(methods=METHODS, weights=(1,) * len(METHODS), p_self=0, p_aug=0.5)
 configs = [usual, *(MiAMixConfig.plain(method) for method in every["methods"]), MiAMixConfig(alpha=0.05, **every),
            MiAMixConfig(merge="sum", lam_from="orig", gauss_scale="area", second_view="shared", k_max=4, **every),
-           MiAMixConfig(gridmix=options[0], fmix=options[1], cutmix=CutMixOptions(minmax=(0.2, 0.8)), **every)]
+           MiAMixConfig(gridmix=options[0], fmix=options[1], cutmix=CutMixOptions(minmax=(0.2, 0.8)), **every),
+           MiAMixConfig(alpha=dict.fromkeys(METHODS, 0.5), ratio_range=(0, 1), hmix=HMixOptions(share=1),
+                        smoothmix=SmoothMixOptions(sigma=(0, 1)), resizemix=ResizeMixOptions(tau=[0, 1]),
+                        saliencymix=SaliencyMixOptions(guide="spectral"), **every),
+           MiAMixConfig(resizemix=ResizeMixOptions(tau_from="alpha"), guidedmixup=GuidedMixupOptions(guide="fine_grained"),
+                        attentivecutmix=AttentiveCutMixOptions(grid=np.int8(5), cells="ratio"), **every)]
 for config, channels in itertools.product(configs, (0, 1, 3, 4)):
     shape = (12, 9, 8, channels) if channels else (12, 9, 8)
     images = rng.integers(0, 256, shape, np.uint8)
@@ -236,7 +246,7 @@ for config, channels in itertools.product(configs, (0, 1, 3, 4)):
         mix(images, np.arange(12) % 3, rng=rng)
         if dtype != "uint8":
             mix((images / 255).astype("float32"), np.eye(3, dtype="float32")[np.arange(12) % 3], rng=rng)
-for config in configs[0], configs[-2]:
+for config in configs[0], configs[-4]:
     for layout, dtype in itertools.product(("channels_first", "channels_last"), ("uint8", "float32", "bfloat16")):
         collate = MiAMixCollator(3, config, seed=0, dtype=dtype, memory_format=layout, targets="pair")
         for make in np.asarray, torch.from_numpy:
