@@ -14,7 +14,21 @@ from tests.masks.common import BOTH_OF_ENTRIES, SIZES, alone, check_draw, hole_o
 @BOTH_OF_ENTRIES
 @pytest.mark.parametrize("guide", ["fine_grained", "spectral"])
 @pytest.mark.parametrize(
-    "size", [(32, 48), (64, 64), (65, 64), (224, 224), (1, 300), (300, 100), (1, 1), (1000, 3)], ids=str
+    "size",
+    [
+        (32, 48),
+        (64, 64),
+        (65, 64),
+        (224, 224),
+        (1, 300),
+        (300, 100),
+        (100, 150),
+        (150, 100),
+        (3, 128),
+        (1, 1),
+        (1000, 3),
+    ],
+    ids=str,
 )
 def test_blocks_from_uniform_numbers(run, size, guide, rng):
     config = alone("guidedmixup", guidedmixup=GuidedMixupOptions(guide=guide))
