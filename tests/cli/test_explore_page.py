@@ -95,7 +95,7 @@ def test_the_copied_code_makes_the_pictures(page, tmp_path):
 def test_a_preset_sets_every_control(page):
     def choose():
         page.tab.locator("#preset input").click()
-        page.tab.get_by_role("option", name="plain fmix").click()
+        page.tab.get_by_role("option", name="fmix", exact=True).click()
 
     page.redrawn(choose)
     assert page.tab.locator("#weights-mixup input[type=number]").input_value() == "0"
