@@ -24,7 +24,7 @@ from miamix_cpu import GridMixOptions, MiAMix, MiAMixConfig, MixPlan
 from miamix_cpu.cli.preview import photographs
 from miamix_cpu.config import METHODS
 from miamix_cpu.masks import UNIFORMS, method_of, methods_that
-from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.layers import LAYER
 from miamix_cpu.plan.sampling import choose_methods, draw_layers, lay_out
 
 HERE = Path(__file__).parent / "algorithm"

@@ -16,12 +16,12 @@ from torch.utils.data import default_collate, get_worker_info
 from miamix_cpu.checks import check_integer, short
 from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
+from miamix_cpu.formats import check_dtype
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import needs_masks
 from miamix_cpu.mix.targets import soft_targets
-from miamix_cpu.mixer import check_dtype
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.samples.samples import Samples, read_samples
 from miamix_cpu.workers.epoch_state import EpochState

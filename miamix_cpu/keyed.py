@@ -13,8 +13,9 @@ import numpy as np
 from miamix_cpu.checks import check_choice, check_integer, short
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule, probability_of
+from miamix_cpu.formats import normalisation
 from miamix_cpu.mix.render import mix_views
-from miamix_cpu.mixer import MiAMix, normalisation
+from miamix_cpu.mixer import MiAMix
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan

@@ -18,7 +18,7 @@ from miamix_cpu.cli.preview import PHOTOGRAPHS, crops, photographs, read_picture
 from miamix_cpu.collate import MiAMixCollator
 from miamix_cpu.config import METHODS, MiAMixConfig
 from miamix_cpu.mixer import MiAMix
-from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.layers import LAYER
 
 LAM_SAMPLES, LAM_SIDE = 4096, 32  # lam is measured on that many masks of that many pixels a side
 _MOST_FILES, _MOST_PIXELS = 16, 100_000_000

@@ -12,7 +12,8 @@ import numpy as np
 from miamix_cpu.cli import UserError
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import mix_views
-from miamix_cpu.plan.mix_plan import MixPlan, describe_layer
+from miamix_cpu.plan.layers import describe_layer
+from miamix_cpu.plan.mix_plan import MixPlan
 
 
 @dataclass(frozen=True)

@@ -3,5 +3,5 @@
 render.py drives a batch and is read first; kernels.py has the two jitted entry points that it calls, made of merge.py
 and blend.py. targets.py mixes the labels. mixed_batch.py is the result.
 
-May import config, jit, masks and plan.
+May import checks, config, jit, masks, plan and samples.
 """

@@ -48,7 +48,7 @@ def mix_views(
     dtype : uint8 or float32, of the views
     out : uint8 or float32, N * H * W * C values, C-contiguous; overwritten
     masks : float32 (N, H, W), overwritten, or None
-    scale, bias : float32 (C,), from `mixer.normalisation`
+    scale, bias : float32 (C,), from `formats.normalisation`
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
     """
     if plan.mixes == "features":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -11,57 +10,11 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu import __version__
-from miamix_cpu.config import LARGEST_WINDOW, METHODS
-from miamix_cpu.masks import method_of
-from miamix_cpu.options import GUIDES
-
-#: One record a layer. Lengths are shares of the image's sides unless said otherwise; fields that a method does not
-#: use are 0. `height` and `width` are the sides of cutmix's box, the side share of gridmix's holes, or the standard
-#: deviations of gmix, agmix and smoothmix along their own axes.
-LAYER = np.dtype(
-    [
-        ("sample", "<i8"),  # the sample it belongs to
-        ("method", "u1"),  # index into config.METHODS
-        ("ratio", "<f8"),  # lambda_j, the nominal mean of the hole
-        ("cy", "<f8"),  # the hole's centre; gridmix: the phase of its grid, in cells
-        ("cx", "<f8"),
-        ("height", "<f8"),
-        ("width", "<f8"),
-        ("level", "<f8"),  # hmix: the hole outside of its box
-        ("augmented", "?"),  # rotated by `angle` and sheared by `shear`
-        ("angle", "<f8"),  # radians, from +x towards +y; agmix: of the Gaussian's first axis
-        ("shear", "<f8"),
-        ("window", "<i8"),  # side of the average filter in pixels, odd; 0 for none
-        ("cells", "<i8"),  # gridmix: cells along the shorter side; attentivecutmix: along each side
-        ("guide", "u1"),  # how guides are computed: 1 + index into options.GUIDES
-        ("decay", "<f8"),  # fmix: power by which amplitudes fall
-        ("dither", "<f8"),  # in [0, 1): rounds a count of pixels or cells without bias
-        ("start", "<i8"),  # its block of `coefficients`: first index, rows, columns
-        ("rows", "<i8"),
-        ("columns", "<i8"),
-        ("is_field", "?"),  # the block has one number a pixel or a cell: fmix's field itself, cells, guidedmixup's hole
-    ]
-)
+from miamix_cpu.config import METHODS
+from miamix_cpu.plan.layers import LAYER, describe_layer
+from miamix_cpu.plan.rules import check_plan
 
 _FORMAT = 3
-_LARGEST = 1e6  # of any number in a plan; what is drawn stays far below
-
-
-def block_sizes(layers: np.ndarray, dtype: Any = np.int64) -> np.ndarray:
-    """How many numbers each layer has in `coefficients`: two a harmonic, or one a pixel or a cell (`is_field`).
-
-    Parameters
-    ----------
-    layers : `LAYER` (L,)
-    dtype : int64 or float64
-
-    Returns
-    -------
-    dtype (L,)
-    """
-    cells: np.ndarray = layers["rows"].astype(dtype) * layers["columns"].astype(dtype)
-    numbers: np.ndarray = np.where(layers["is_field"], cells, 2 * cells)
-    return numbers
 
 
 @dataclass(eq=False)
@@ -240,69 +193,5 @@ class MixPlan:
             first_layer=np.require(self.first_layer, np.int64, ["C", "W"]),
             coefficients=np.require(self.coefficients, np.float32, ["C", "W"]),
         )
-        plan._check()
+        check_plan(plan)
         return plan
-
-    def _check(self) -> None:
-        n, layers = len(self.partner), self.layers
-        sizes = np.diff(self.first_layer)
-        rows, columns = layers["rows"].astype(np.int64), layers["columns"].astype(np.int64)
-        ends = layers["start"] + block_sizes(layers, np.float64)  # in which nothing overflows
-        names = ("ratio", "cy", "cx", "height", "width", "level", "angle", "shear", "decay", "dither")
-        numbers = [layers[name] for name in names]
-        rules = (
-            (self.height >= 1 and self.width >= 1, "height and width must be at least 1"),
-            (self.merge in ("mul", "sum"), "merge must be 'mul' or 'sum'"),
-            (self.lam_from in ("merged", "orig"), "lam_from must be 'merged' or 'orig'"),
-            (self.second_view in ("independent", "shared"), "second_view must be 'independent' or 'shared'"),
-            (self.mixes in ("images", "features"), "mixes must be 'images' or 'features'"),
-            (0 <= self.depth < 1, "depth must be in [0, 1)"),
-            (self.key is None or len(self.key) == 16, "key must be 16 bytes"),
-            (n >= 1 and self.partner.ndim == 1, "partner must be one-dimensional and not empty"),
-            (bool(np.all((self.partner >= 0) & (self.partner < n))), "partner must be a sample of the batch"),
-            (
-                self.first_layer.shape == (n + 1,)
-                and self.first_layer[0] == 0
-                and self.first_layer[-1] == len(layers)
-                and bool(np.all(sizes >= 0)),
-                "first_layer must rise from 0 to the number of layers",
-            ),
-            (bool(np.all(layers["method"] < len(METHODS))), "method must be a known code"),
-            (all(bool(np.all(np.abs(c) <= _LARGEST)) for c in numbers), f"layers must be finite, at most {_LARGEST:g}"),
-            (bool(np.all(layers["decay"] >= 0)), "decay must be at least 0"),
-            (bool(np.all((layers["ratio"] >= 0) & (layers["ratio"] <= 1))), "ratio must be in [0, 1]"),
-            (bool(np.all((layers["level"] >= 0) & (layers["level"] <= 1))), "level must be in [0, 1]"),
-            (bool(np.all(layers["guide"] <= len(GUIDES))), "guide must be a known code"),
-            (bool(np.all((layers["dither"] >= 0) & (layers["dither"] < 1))), "dither must be in [0, 1)"),
-            (bool(np.all((layers["window"] == 0) | (layers["window"] % 2 == 1))), "window must be odd"),
-            (
-                bool(np.all((layers["window"] >= 0) & (layers["window"] <= LARGEST_WINDOW))),
-                f"window must be at most {LARGEST_WINDOW}",
-            ),
-            (bool(np.all((rows >= 0) & (columns >= 0) & (layers["start"] >= 0))), "blocks must not be negative"),
-            (bool(np.all(ends <= len(self.coefficients))), "blocks must lie inside coefficients"),
-            (bool(np.all(np.abs(self.coefficients) <= _LARGEST)), f"coefficients must be finite, at most {_LARGEST:g}"),
-        )
-        for holds, words in rules:
-            if not holds:
-                raise ValueError(words)
-        for code in np.unique(layers["method"]).tolist():
-            if self.mixes == "features" and getattr(method_of(code), "RESIZES", False):
-                raise ValueError(f"mixes must be 'images' for {METHODS[code]}, which pastes a resized image")
-            of_method = getattr(method_of(code), "rules", None)
-            if of_method is not None:
-                own = of_method(layers[layers["method"] == code], self.coefficients, self.height, self.width)
-                for holds, words in own:
-                    if not holds:
-                        raise ValueError(words)
-
-
-def describe_layer(layer: np.void) -> str:
-    """One layer in words, e.g. "cutmix 0.31 (rotated 40 deg, sheared 0.20, smoothed 5 px)"."""
-    own = getattr(method_of(int(layer["method"])), "details", None)
-    details = [] if own is None else own(layer)
-    if layer["augmented"]:
-        details.append(f"rotated {math.degrees(layer['angle']):.0f} deg, sheared {layer['shear']:.2f}")
-    if layer["window"]:
-        details.append(f"smoothed {layer['window']} px")
-    return f"{METHODS[layer['method']]} {layer['ratio']:.2f}" + (f" ({', '.join(details)})" if details else "")

@@ -10,7 +10,8 @@ from miamix_cpu.config import METHODS, MiAMixConfig
 from miamix_cpu.jit.flags import exact, exact_entry
 from miamix_cpu.masks import UNIFORMS, method_of, methods_that
 from miamix_cpu.masks.augment import draw_augmentation
-from miamix_cpu.plan.mix_plan import LAYER, MixPlan
+from miamix_cpu.plan.layers import LAYER
+from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.pairing import draw_partners, uniforms_for
 
 _GAMMA_FROM = 0.1  # a gamma variate of this shape is below 1e-300 once in 1e30 draws
@@ -261,7 +262,7 @@ def draw_coefficients(layers: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 @exact_entry
 def lay_out(layers: np.ndarray, guided: np.ndarray) -> tuple[int, int, int]:
-    """Set `start`, where each layer's block of coefficients begins (`mix_plan.block_sizes`).
+    """Set `start`, where each layer's block of coefficients begins (`layers.block_sizes`).
 
     Parameters
     ----------

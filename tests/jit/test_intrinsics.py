@@ -14,7 +14,7 @@ from numba.core.errors import TypingError
 from miamix_cpu.jit.flags import FLAGS
 from miamix_cpu.jit.intrinsics import array_at, mix_byte, reinterpret
 from miamix_cpu.mix.blend import mixed
-from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.layers import LAYER
 
 SHAPES = [5, 1, 0, (3, 4), (2, 3, 4), (4, 0, 2)]
 

@@ -22,7 +22,7 @@ miamix_cpu.jit.progress._SILENT = 0.0
 
 def compile_some():
     from miamix_cpu.mix.targets import soft_targets
-    from miamix_cpu.plan.mix_plan import LAYER
+    from miamix_cpu.plan.layers import LAYER
     from miamix_cpu.plan.sampling import lay_out
     lay_out(np.zeros(3, LAYER), np.zeros(12, bool))
     soft_targets(np.array([0, 1]), np.array([1, 0]), np.ones(2, np.float32), 2, 0.0, np.empty((2, 2), np.float32))

@@ -9,7 +9,7 @@ from miamix_cpu import MiAMixConfig
 from miamix_cpu.config import LARGEST_WINDOW, METHODS
 from miamix_cpu.masks import UNIFORMS, methods_that
 from miamix_cpu.masks.augment import draw_augmentation
-from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.layers import LAYER
 from tests import naive
 from tests.masks.common import BOTH_OF_ENTRIES
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from miamix_cpu import MiAMix, MiAMixConfig, SaliencyMixOptions
 from miamix_cpu.masks import cutmix, saliencymix
-from miamix_cpu.plan.mix_plan import describe_layer
+from miamix_cpu.plan.layers import describe_layer
 from tests import naive
 from tests.masks import twins
 from tests.masks.common import BOTH_OF_ENTRIES, SIZES, aimed, alone, as_it_is, check_draw, hole_of, layers_of

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miamix_cpu.masks.smooth import ROWS, add_up, mean_rows, mirror, mirror_ends, slide_row, smooth
-from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.layers import LAYER
 from tests import naive
 from tests.kernels import python
 from tests.masks.common import BOTH, BOTH_OF_ENTRIES, as_it_is, blank

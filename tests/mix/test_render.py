@@ -11,7 +11,7 @@ from miamix_cpu.masks import methods_that
 from miamix_cpu.mix import render
 from miamix_cpu.mix.merge import BOX, CONSTANT
 from miamix_cpu.mix.render import assign_holes, mix_views
-from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.layers import LAYER
 from miamix_cpu.plan.sampling import draw_plan
 from tests import naive
 from tests.kernels import python

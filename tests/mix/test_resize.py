@@ -7,7 +7,7 @@ from miamix_cpu import MiAMix, MiAMixConfig, ResizeMixOptions
 from miamix_cpu.config import METHODS
 from miamix_cpu.masks import methods_that
 from miamix_cpu.mix.resize import paste_resized
-from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.layers import LAYER
 from tests import naive
 from tests.kernels import python
 from tests.masks import twins

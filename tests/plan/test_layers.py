@@ -19,7 +19,7 @@ from miamix_cpu import (
 )
 from miamix_cpu.config import METHODS
 from miamix_cpu.masks import UNIFORMS, fmix, methods_that
-from miamix_cpu.plan.mix_plan import LAYER, block_sizes
+from miamix_cpu.plan.layers import LAYER, block_sizes
 from miamix_cpu.plan.sampling import choose_methods, draw_coefficients, draw_layers, draw_plan, lay_out
 from tests import naive
 from tests.kernels import python

@@ -9,7 +9,7 @@ from scipy import stats
 from miamix_cpu import FMixOptions, MiAMixConfig
 from miamix_cpu.config import METHODS
 from miamix_cpu.plan import sampling
-from miamix_cpu.plan.mix_plan import LAYER
+from miamix_cpu.plan.layers import LAYER
 from miamix_cpu.plan.pairing import draw_partners
 from miamix_cpu.plan.sampling import draw_gammas, draw_plan, pair_and_divide, take_powers
 from miamix_cpu.plan.sampling import draw_ratios as fill_ratios
