@@ -68,20 +68,21 @@ def blend(
     second: np.ndarray,
     weights: np.ndarray,
     start: int,
+    to: int,
     planar_in: bool,
     planar_out: bool,
     scale: np.ndarray,
     bias: np.ndarray,
 ) -> None:
-    """Mix a run of an image's pixels (`mixed`).
+    """Mix a run of an image's pixels, or of a frame's (`mixed`).
 
     Parameters
     ----------
-    out : uint8 or float32 (P * C,); changed
+    out : uint8 or float32 (Q * C,), the image, or the whole clip; changed
     first, second : uint8 or float32 (P * C,)
     weights : int16 where bytes become bytes, else float32 (p,), of pixels `start` to `start + p`
-    start : int
-    planar_in, planar_out : bool, (C, P) rather than (P, C)
+    start, to : int, the first of these pixels in the views, and in `out`
+    planar_in, planar_out : bool, (C, P) and (C, Q) rather than (P, C) and (Q, C)
     scale, bias : float32 (C,)
     """
     channels, n = scale.size, weights.size
@@ -91,23 +92,23 @@ def blend(
         a0, a1, a2, b0, b1, b2 = scale[0], scale[1], scale[2], bias[0], bias[1], bias[2]
         f, s = first[3 * start : 3 * (start + n)], second[3 * start : 3 * (start + n)]
         if planar_out:
-            o0, o1 = out[start : start + n], out[pixels + start : pixels + start + n]
-            o2 = out[2 * pixels + start : 2 * pixels + start + n]
+            o0, o1 = out[to : to + n], out[pixels + to : pixels + to + n]
+            o2 = out[2 * pixels + to : 2 * pixels + to + n]
             for p in range(n):
                 o0[p] = mixed(weights[p], f[3 * p], s[3 * p], a0, b0)
                 o1[p] = mixed(weights[p], f[3 * p + 1], s[3 * p + 1], a1, b1)
                 o2[p] = mixed(weights[p], f[3 * p + 2], s[3 * p + 2], a2, b2)
         else:
-            o = out[3 * start : 3 * (start + n)]
+            o = out[3 * to : 3 * (to + n)]
             for p in range(n):
                 o[3 * p] = mixed(weights[p], f[3 * p], s[3 * p], a0, b0)
                 o[3 * p + 1] = mixed(weights[p], f[3 * p + 1], s[3 * p + 1], a1, b1)
                 o[3 * p + 2] = mixed(weights[p], f[3 * p + 2], s[3 * p + 2], a2, b2)
         return
-    step_in, plane_in = (1, pixels) if planar_in else (channels, 1)
+    step_in, plane_in = (1, first.size // channels) if planar_in else (channels, 1)
     step_out, plane_out = (1, pixels) if planar_out else (channels, 1)
     for c in range(channels):
-        at_in, at_out = c * plane_in + start * step_in, c * plane_out + start * step_out
+        at_in, at_out = c * plane_in + start * step_in, c * plane_out + to * step_out
         f, s, o = first[at_in:], second[at_in:], out[at_out:]
         a, b = scale[c], bias[c]
         if step_in == 1 and step_out == 1:

@@ -28,6 +28,7 @@ def mix_bytes(
     first_layer: np.ndarray,
     begin: int,
     end: int,
+    height: int,
     width: int,
     multiplied: bool,
     measured: bool,
@@ -40,7 +41,7 @@ def mix_bytes(
 
     Parameters
     ----------
-    out : uint8 (N, P * C), C-contiguous; changed
+    out : uint8 (N, T * P * C), C-contiguous, P = height * width, T frames of a clip or 1; changed
     lam : float32 (N,); changed
     masks : float32 (N, P), changed, or (0, any) where they are not wanted
     holes : float32 (S, P), C-contiguous
@@ -48,44 +49,44 @@ def mix_bytes(
     first, second : uint64 (N,), addresses of each sample's first view and of its partner's second view
     layers, first_layer : the plan's
     begin, end : int
-    width : int, pixels
+    height, width : int, pixels
     multiplied : bool, merge="mul" rather than "sum"
     measured : bool, lam_from="merged" rather than "orig"
-    planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
+    planar_in : bool, each frame is (C, H, W) rather than (H, W, C)
+    planar_out : bool, (C, T, H, W) rather than (T, H, W, C)
     scale, bias : float32 (C,); only their number counts
     """
-    channels, pixels = scale.size, out.shape[1] // scale.size
-    tile = np.empty(max(1, min(pixels // width, TILE // width)) * width, np.float32)
+    channels, pixels = scale.size, height * width
+    frames, size = out.shape[1] // (pixels * channels), pixels * channels
+    tile = np.empty(max(1, min(height, TILE // width)) * width, np.float32)
     weights, room = np.empty(tile.size, np.int16), np.empty(3 * tile.size, np.uint8)
     alike = planar_in == planar_out or channels == 1
     split = channels == 3 and planar_out and not planar_in
     for i in range(begin, end):
         a, b = first_layer[i], first_layer[i + 1]
-        base, box = constant_and_box(layers[a:b], slots[a:b], pixels // width, width, multiplied)
-        f = array_at(first[i], pixels * channels, np.uint8)
-        s = array_at(second[i], pixels * channels, np.uint8)
+        base, box = constant_and_box(layers[a:b], slots[a:b], height, width, multiplied)
+        f, s = array_at(first[i], frames * size, np.uint8), array_at(second[i], frames * size, np.uint8)
         without_holes = masks.shape[0] == 0
         for j in range(a, b):
             without_holes = without_holes and slots[j] < 0
-        if without_holes:
-            steps = steps_of_box(base, box, pixels)
-            if alike or split:
-                blend_box(out[i], f, s, base, box, width, channels, planar_in, not alike, room)
-            else:
-                for start in range(0, pixels, tile.size):
-                    n = min(tile.size, pixels - start)
-                    fill_tile(tile[:n], start, base, width, box)
-                    to_weights(weights, tile[:n])
-                    blend(out[i], f, s, weights[:n], start, planar_in, planar_out, scale, bias)
+        steps = steps_of_box(base, box, pixels) if without_holes else np.int64(0)
+        if without_holes and frames == 1 and (alike or split):
+            blend_box(out[i], f, s, base, box, width, channels, planar_in, not alike, room)
         else:
-            steps = 0
             for start in range(0, pixels, tile.size):
                 n = min(tile.size, pixels - start)
                 mask = masks[i, start : start + n] if masks.shape[0] else tile[:n]
-                merge(mask, start, holes, slots[a:b], base, multiplied)
-                steps += steps_of(mask)
+                if without_holes:
+                    fill_tile(mask, start, base, width, box)
+                else:
+                    merge(mask, start, holes, slots[a:b], base, multiplied)
+                    steps += steps_of(mask)
                 to_weights(weights, mask)
-                blend(out[i], f, s, weights[:n], start, planar_in, planar_out, scale, bias)
+                for t in range(0, frames * size, size):
+                    blend(
+                        out[i], f[t : t + size], s[t : t + size], weights[:n], start, t // channels + start,
+                        planar_in, planar_out, scale, bias,
+                    )  # fmt: skip
         lam[i] = steps / (pixels * np.float64(STEPS)) if measured else nominal_lam(layers[a:b])
 
 
@@ -102,6 +103,7 @@ def mix_floats(
     first_layer: np.ndarray,
     begin: int,
     end: int,
+    height: int,
     width: int,
     multiplied: bool,
     measured: bool,
@@ -115,19 +117,19 @@ def mix_floats(
 
     Parameters
     ----------
-    out : float32 (N, P * C), C-contiguous; changed
+    out : float32 (N, T * P * C), C-contiguous; changed
     lam, masks, holes, slots, first, second, layers, first_layer : as in `mix_bytes`
-    begin, end, width, multiplied, measured, planar_in, planar_out : as in `mix_bytes`
+    begin, end, height, width, multiplied, measured, planar_in, planar_out : as in `mix_bytes`
     scale, bias : float32 (C,), applied to the mixed values
     like : an array of the views' dtype, with any values
     """
-    channels, pixels = scale.size, out.shape[1] // scale.size
-    tile = np.empty(max(1, min(pixels // width, TILE // width)) * width, np.float32)
+    channels, pixels = scale.size, height * width
+    frames, size = out.shape[1] // (pixels * channels), pixels * channels
+    tile = np.empty(max(1, min(height, TILE // width)) * width, np.float32)
     for i in range(begin, end):
         a, b = first_layer[i], first_layer[i + 1]
-        base, box = constant_and_box(layers[a:b], slots[a:b], pixels // width, width, multiplied)
-        f = array_at(first[i], pixels * channels, like.dtype)
-        s = array_at(second[i], pixels * channels, like.dtype)
+        base, box = constant_and_box(layers[a:b], slots[a:b], height, width, multiplied)
+        f, s = array_at(first[i], frames * size, like.dtype), array_at(second[i], frames * size, like.dtype)
         without_holes = masks.shape[0] == 0
         for j in range(a, b):
             without_holes = without_holes and slots[j] < 0
@@ -140,7 +142,11 @@ def mix_floats(
             else:
                 merge(mask, start, holes, slots[a:b], base, multiplied)
                 steps += steps_of(mask)
-            blend(out[i], f, s, mask, start, planar_in, planar_out, scale, bias)
+            for t in range(0, frames * size, size):
+                blend(
+                    out[i], f[t : t + size], s[t : t + size], mask, start, t // channels + start,
+                    planar_in, planar_out, scale, bias,
+                )  # fmt: skip
         if without_holes:
             steps = steps_of_box(base, box, pixels)
         lam[i] = steps / (pixels * np.float64(STEPS)) if measured else nominal_lam(layers[a:b])

@@ -46,10 +46,12 @@ def mix_views(
         Addresses of the samples' views, each C-contiguous; where `plan.needs_second_view` does not name a sample, any
         image will do as the second.
     dtype : uint8 or float32, of the views
-    out : uint8 or float32, N * H * W * C values, C-contiguous; overwritten
+    out : uint8 or float32, N * T * H * W * C values, C-contiguous; T is the number of a clip's frames, 1 for images;
+        overwritten
     masks : float32 (N, H, W), overwritten, or None
     scale, bias : float32 (C,), from `formats.normalisation`
-    planar_in, planar_out : bool, (C, H, W) rather than (H, W, C)
+    planar_in, planar_out : bool, (C, H, W) rather than (H, W, C); clips go in as (T, C, H, W) and come out as
+        (C, T, H, W), rather than (T, H, W, C)
     """
     if plan.mixes == "features":
         return _leave_unmixed(plan, first, dtype, out, masks, scale, bias, planar_in, planar_out)
@@ -65,8 +67,8 @@ def mix_views(
     lam = np.empty(n, dtype=np.float32)
     rows = out.reshape(n, -1)
     flat_masks = _NO_MASKS if masks is None else masks.reshape(n, -1)
-    views, sizes = (first, second, layers, ends), (plan.width, scale.size, planar_in)
-    rules = (plan.width, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
+    views, size = (first, second, layers, ends), (plan.height, plan.width)
+    rules = (*size, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
     for chunk, (*counts, smoothed, resized) in enumerate(used[:chunks].tolist()):
         begin, end = begins[chunk], begins[chunk + 1]
         those = slice(ends[begin], ends[end])
@@ -77,7 +79,9 @@ def mix_views(
             smooth(layers[those], slots[those], holes)
         if resized:
             canvas = np.empty((resized, rows.shape[1]), dtype)  # keeps what `second` points to
-            paste_resized(canvas, canvas.ctypes.data, second, layers, ends, kinds[2], begin, end, *sizes)
+            paste_resized(
+                canvas, canvas.ctypes.data, second, layers, ends, kinds[2], begin, end, *size, scale.size, planar_in
+            )
         if out.dtype == np.uint8:
             mix_bytes(rows, lam, flat_masks, flat_holes, slots, *views, begin, end, *rules)
         else:

@@ -20,6 +20,7 @@ def paste_resized(
     resizes: np.ndarray,
     begin: int,
     end: int,
+    rows: int,
     columns: int,
     channels: int,
     planar: bool,
@@ -31,17 +32,16 @@ def paste_resized(
 
     Parameters
     ----------
-    canvas : uint8 or float32 (m, P * C), C-contiguous, one for each such sample; overwritten
+    canvas : uint8 or float32 (m, T * P * C), C-contiguous, one for each such sample; overwritten
     address : int, of `canvas`
     second : uint64 (N,), addresses of each sample's second view; changed to those in `canvas`
     layers, first_layer : the plan's
     resizes : bool (number of methods,), by code
-    begin, end, columns, channels : int
-    planar : bool, (C, H, W) rather than (H, W, C)
+    begin, end, rows, columns, channels : int
+    planar : bool, each of T frames is (C, H, W) rather than (H, W, C)
     """
     size = canvas.shape[1]
-    rows = size // channels // columns
-    planes, step = (channels, 1) if planar else (1, channels)
+    planes, step = (size // (rows * columns), 1) if planar else (size // (rows * columns * channels), channels)
     line = np.empty(columns * step, np.float32)
     spans, edges = np.empty((2, columns), np.int64), np.empty((3, columns), np.float32)
     used = 0
@@ -58,7 +58,7 @@ def paste_resized(
             is_first = False
             top, bottom, left, right = box_of(layer["cy"], layer["cx"], layer["height"], layer["width"], rows, columns)
             for plane in range(planes):
-                start = plane * rows * columns
+                start = plane * rows * columns * step
                 average_into(
                     pasted, start + (top * columns + left) * step, columns, bottom - top, right - left,
                     view, start, rows, columns, step, line, spans, edges,

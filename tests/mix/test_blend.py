@@ -44,7 +44,7 @@ def test_blend(run, channels, source, target, planar_in, planar_out, rng):
     weights = fixed_point(mask) if target == np.uint8 else mask.ravel()
     first, second = (layout(view, planar_in) for view in views)
     before, out = (first.copy(), second.copy()), np.full(45 * channels, 77, target)
-    run(blend)(out, first, second, weights, 0, planar_in, planar_out, scale, bias)
+    run(blend)(out, first, second, weights, 0, 0, planar_in, planar_out, scale, bias)
     expected = naive.blend(mask, *views) * scale + bias
     found = out.reshape(channels, 5, 9).transpose(1, 2, 0) if planar_out else out.reshape(5, 9, channels)
     # Half a grey level for rounding, and what 16 bits do to a weight.
@@ -67,10 +67,10 @@ def test_a_run_of_pixels_is_blended_as_in_the_whole(run, channels, source, targe
     first, second = rng.integers(0, 256, (2, 45 * channels)).astype(source)
     scale, bias = unit(channels)
     whole, pieces = np.empty(45 * channels, target), np.full(45 * channels, 77, target)
-    run(blend)(whole, first, second, weights, 0, planar_in, planar_out, scale, bias)
+    run(blend)(whole, first, second, weights, 0, 0, planar_in, planar_out, scale, bias)
     untouched = np.ones(45, bool)
     for start, stop in (9, 17), (0, 9), (44, 45), (17, 44):
-        run(blend)(pieces, first, second, weights[start:stop], start, planar_in, planar_out, scale, bias)
+        run(blend)(pieces, first, second, weights[start:stop], start, start, planar_in, planar_out, scale, bias)
         untouched[start:stop] = False
         by_pixel = pieces.reshape(channels, 45).T if planar_out else pieces.reshape(45, channels)
         assert (by_pixel[untouched] == 77).all()
@@ -101,7 +101,7 @@ def test_a_box_is_blended_as_its_mask_would_be(run, channels, planar_in, planar_
     mask[box[0] : box[1], box[2] : box[3]] = 0
     views = [layout(view, planar_in) for view in rng.integers(0, 256, (2, 7, 9, channels), np.uint8)]
     before, expected = np.copy(views), np.empty(63 * channels, np.uint8)
-    compiled(blend)(expected, *views, fixed_point(mask), 0, planar_in, planar_out, *unit(channels))
+    compiled(blend)(expected, *views, fixed_point(mask), 0, 0, planar_in, planar_out, *unit(channels))
     for room in (3, 50, 3 * 63):
         out, split = np.full(63 * channels, 77, np.uint8), channels == 3 and planar_in != planar_out
         run(blend_box)(out, *views, base, box, 9, channels, planar_in, split, np.empty(room, np.uint8))
@@ -156,7 +156,7 @@ def test_large_floats_do_not_overflow():
     huge = np.full(4, 3e38, np.float32)
     out = np.empty(4, np.float32)
     mask = np.array([0, 0.25, 0.5, 1], np.float32)
-    compiled(blend)(out, huge, -huge, mask, 0, True, True, *unit(1))
+    compiled(blend)(out, huge, -huge, mask, 0, 0, True, True, *unit(1))
     assert np.isfinite(out).all()
     np.testing.assert_allclose(out, [-3e38, -1.5e38, 0, 3e38], rtol=1e-6)
 
@@ -169,5 +169,5 @@ def test_a_view_without_weight_does_not_count(run, channels, odd):
     other = np.repeat(np.array([odd, 2], np.float32), channels)
     out = np.empty(2 * channels, np.float32)
     with np.errstate(invalid="ignore"):
-        run(blend)(out, one, other, np.array([1, 0], np.float32), 0, False, False, *unit(channels))
+        run(blend)(out, one, other, np.array([1, 0], np.float32), 0, 0, False, False, *unit(channels))
     np.testing.assert_array_equal(out, np.repeat([1, 2], channels))
