@@ -7,6 +7,7 @@ that smooths, one that pastes resized partners, one that merges, measures and bl
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -55,20 +56,53 @@ def mix_views(
     """
     if plan.mixes == "features":
         return _leave_unmixed(plan, first, dtype, out, masks, scale, bias, planar_in, planar_out)
+    n, layers, ends, size = len(plan), plan.layers, plan.first_layer, (plan.height, plan.width)
+    second, resizes = second[plan.partner], methods_that("RESIZES")
+    lam, rows = np.empty(n, dtype=np.float32), out.reshape(n, -1)
+    flat_masks = _NO_MASKS if masks is None else masks.reshape(n, -1)
+    rules = (*size, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
+    for begin, end, slots, holes, resized in filled_holes(plan, masks is None):
+        if resized:
+            canvas = np.empty((resized, rows.shape[1]), dtype)  # keeps what `second` points to
+            address = canvas.ctypes.data
+            paste_resized(
+                canvas, address, second, layers, ends, resizes, begin, end, *size, scale.size, planar_in
+            )  # fmt: skip
+        given = (rows, lam, flat_masks, holes, slots, first, second, layers, ends, begin, end, *rules)
+        if out.dtype == np.uint8:
+            mix_bytes(*given)
+        else:
+            mix_floats(*given, _LIKE[np.dtype(dtype)])
+    return lam
+
+
+def filled_holes(plan: MixPlan, boxes: bool) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, int]]:
+    """Render the holes of a plan, chunk by chunk; each overwrites those before.
+
+    Parameters
+    ----------
+    plan : MixPlan
+    boxes : bool
+        Whether an upright box that is the only hole of its sample needs none (`merge.constant_and_box`).
+
+    Yields
+    ------
+    begin, end : int
+        The samples of a chunk.
+    slots : int64 (L,)
+        Each layer's place among its chunk's holes, or CONSTANT or BOX.
+    holes : float32 (S, H * W)
+    resized : int
+        The number of these samples that have a resized partner.
+    """
     n, layers, ends = len(plan), plan.layers, plan.first_layer
-    second = second[plan.partner]
     slots, begins = np.empty(len(layers), dtype=np.int64), np.empty(n + 1, dtype=np.int64)
     used = np.zeros((n, len(METHODS) + 2), dtype=np.int64)
     capacity = max(1, _CHUNK // (4 * plan.height * plan.width))
     kinds = methods_that("fill"), methods_that("BOX"), methods_that("RESIZES")
-    chunks, most = assign_holes(layers, ends, *kinds, capacity, masks is None, slots, begins, used)
+    chunks, most = assign_holes(layers, ends, *kinds, capacity, boxes, slots, begins, used)
     flat_holes = np.empty((most, plan.height * plan.width), dtype=np.float32)
     holes = flat_holes.reshape(most, plan.height, plan.width)
-    lam = np.empty(n, dtype=np.float32)
-    rows = out.reshape(n, -1)
-    flat_masks = _NO_MASKS if masks is None else masks.reshape(n, -1)
-    views, size = (first, second, layers, ends), (plan.height, plan.width)
-    rules = (*size, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
     for chunk, (*counts, smoothed, resized) in enumerate(used[:chunks].tolist()):
         begin, end = begins[chunk], begins[chunk + 1]
         those = slice(ends[begin], ends[end])
@@ -77,16 +111,7 @@ def mix_views(
                 method_of(code).fill(layers[those], code, slots[those], holes, plan.coefficients)
         if smoothed:
             smooth(layers[those], slots[those], holes)
-        if resized:
-            canvas = np.empty((resized, rows.shape[1]), dtype)  # keeps what `second` points to
-            paste_resized(
-                canvas, canvas.ctypes.data, second, layers, ends, kinds[2], begin, end, *size, scale.size, planar_in
-            )
-        if out.dtype == np.uint8:
-            mix_bytes(rows, lam, flat_masks, flat_holes, slots, *views, begin, end, *rules)
-        else:
-            mix_floats(rows, lam, flat_masks, flat_holes, slots, *views, begin, end, *rules, _LIKE[np.dtype(dtype)])
-    return lam
+        yield begin, end, slots, flat_holes, resized
 
 
 def _leave_unmixed(
