@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 import threading
-from collections.abc import Callable, Sequence
-from multiprocessing import parent_process
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data import default_collate
 
 from miamix_cpu.checks import check_integer, short
 from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.formats import check_dtype
-from miamix_cpu.keyed import KeyedMixer, Prepared
+from miamix_cpu.keyed import KeyedMixer
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import needs_masks
 from miamix_cpu.mix.targets import soft_targets
 from miamix_cpu.plan.mix_plan import MixPlan
+from miamix_cpu.prepared import Prepared
 from miamix_cpu.samples.samples import Samples, read_samples
 from miamix_cpu.workers.epoch_state import EpochState
+from miamix_cpu.workers.settling import settle_in_worker
 from miamix_cpu.workers.transport import channels_first_view, empty, from_array, register_node
 
 register_node(MixedBatch, "plan")
 
 _NEEDS_BATCH = 'mixes="features" needs return_batch=True: ManifoldMixup takes the whole batch'
+
+
+def _new_tensor(shape: tuple[int, ...], dtype: np.dtype[Any], planar: bool) -> tuple[torch.Tensor, np.ndarray]:
+    """Return a tensor for a mixed entry, with channels first, and the array that is its memory."""
+    tensor = empty(shape, torch.from_numpy(np.empty(0, dtype)).dtype)
+    return (tensor if planar or len(shape) == 3 else channels_first_view(tensor)), tensor.numpy()
 
 
 class MiAMixCollator(KeyedMixer):
@@ -70,9 +75,16 @@ class MiAMixCollator(KeyedMixer):
         Dict key or tuple position of an entry that identifies the sample. It is hashed instead of the image.
     map_key : str or int, optional
         Dict key or tuple position of an entry that is the sample's guide for saliencymix, attentivecutmix and
-        guidedmixup: a map (h, w), larger is more important. It goes through the same geometry as the image: the
-        transform is called as `transform(image=x, mask=map)` or as `transform(x, map)`, and must return both. If the
-        image is a pair of views, it is a pair too. It is not in the result.
+        guidedmixup: a map (h, w), larger is more important. It goes through the same geometry as the image, as `also`
+        does. If the image is a pair of views, it is a pair too. It is not in the result.
+    also : mapping, optional
+        What else is mixed by the image's mask, and how, by key, or by position in tuples. "blend" mixes values as those
+        of the image: depth, further images, any number of channels, uint8, int16, uint16 or floats. "choose" takes each
+        pixel whole from the view whose weight is larger, ties from the first: maps of classes, of any dtype.
+        ("soft", classes) makes float32 weights (N, classes, h, w) of a map of classes. Maps may be smaller than the
+        image. They go through the same geometry as the image: Albumentations gets them as `mask`, `masks` or additional
+        targets, any other transform gets and returns a dict. If the label's key, or position 1, is among them, there
+        are no labels, and the mixed map is in their place.
     guide : callable, optional
         Makes the guide of a view: it gets a copy of the view as an array, in the layout of the views, and returns a map
         (h, w), of the same size for all. By default guides are computed, as the options of these methods say.
@@ -118,6 +130,7 @@ class MiAMixCollator(KeyedMixer):
         out_keys: tuple[str, str] | None = None,
         index_key: str | int | None = None,
         map_key: str | int | None = None,
+        also: Mapping[str | int, Any] | None = None,
         guide: Callable[[np.ndarray], Any] | None = None,
         schedule: MixSchedule | None = None,
         return_masks: bool = False,
@@ -142,6 +155,7 @@ class MiAMixCollator(KeyedMixer):
             out_keys=out_keys,
             index_key=index_key,
             map_key=map_key,
+            also=also,
             guide=guide,
             schedule=schedule,
             return_masks=return_masks,
@@ -153,9 +167,7 @@ class MiAMixCollator(KeyedMixer):
         if not callable(collate_extras):
             raise TypeError(f"collate_extras must be callable, got {short(collate_extras)}")
         self.collate_extras = collate_extras
-        if opencv_threads is not None:
-            check_integer("opencv_threads", opencv_threads, low=0)
-        self.opencv_threads = opencv_threads
+        self.opencv_threads = None if opencv_threads is None else check_integer("opencv_threads", opencv_threads, low=0)
         self._state = EpochState(self._once)
         self._evaluates = False
         self._local = threading.local()
@@ -235,8 +247,7 @@ class MiAMixCollator(KeyedMixer):
     def _collate(self, samples: Sequence[Any], replayed: MixPlan | None) -> Any:
         if replayed is not None and replayed.mixes == "features" and not self.return_batch:
             raise ValueError(_NEEDS_BATCH)
-        needs_maps = self._needs_maps or replayed is not None
-        parts = read_samples(samples, self.keys, self.index_key, self.map_key, needs_maps)
+        parts = read_samples(samples, **self._reading(replayed is not None))
         epoch = self._state.begin(parts.epoch) if replayed is None else self._state.epoch
         varies = self.schedule is not None and self.schedule.varies
         if varies and replayed is None and self._state.is_endless(len(parts.images)):
@@ -252,7 +263,7 @@ class MiAMixCollator(KeyedMixer):
                 f"batch was not requested by a DataLoader. Epoch {epoch} is used. Call collate.set_epoch(epoch) "
                 "before each epoch, or use an EpochSampler with an Indexed dataset, so that samples carry their epoch",
             )
-        self._settle_in_worker()
+        settle_in_worker(self._local, self.opencv_threads)
         return self._render(self._prepare(parts, replayed, epoch), parts)
 
     def _remember(self, key: bytes) -> None:
@@ -261,8 +272,8 @@ class MiAMixCollator(KeyedMixer):
             self._state.remember(key)
 
     def _render(self, prepared: Prepared, parts: Samples) -> Any:
-        plan, labels = prepared.plan, prepared.labels
-        extras = self._collate_extras(parts.extras)
+        plan, labels, planar = prepared.plan, prepared.labels, self.memory_format == "channels_first"
+        extras = self._collate_extras(parts.extras, prepared.companions)
         rendered = "uint8" if self.dtype == "uint8" else "float32"
         shape = prepared.shape(self.memory_format)
         if rendered == self.dtype:
@@ -272,15 +283,24 @@ class MiAMixCollator(KeyedMixer):
             images, out = empty(shape, getattr(torch, self.dtype)), empty_array(shape, np.float32)
         with_masks = self.return_masks or needs_masks(plan)
         masks = empty((len(plan), plan.height, plan.width), torch.float32) if with_masks else None
+        mixing = None if masks is None else masks.numpy()
+        if prepared.companions and mixing is None:
+            mixing = empty_array((len(plan), plan.height, plan.width), np.float32)
         targets: Any = None
-        if self.targets == "soft":  # allocated before mixing, which evicts torch's code from the CPU caches
+        if (
+            self.targets == "soft" and labels is not None
+        ):  # allocated before mixing, which evicts torch's code from the CPU caches
             targets = empty((len(plan), self.num_classes), torch.float32)
-        lam = self._mix(prepared, out, None if masks is None else masks.numpy(), rendered)
+        lam = prepared.mix(out, mixing, rendered, self.mean, self.std, planar)
         if rendered != self.dtype:
             images.copy_(torch.from_numpy(out))
-        if self.memory_format == "channels_last":
+        if not planar:
             images = channels_first_view(images)
-        if self.targets == "soft":
+        if prepared.companions:
+            extras = self._mixed_extras(prepared, mixing, extras, _new_tensor)
+        if labels is None:
+            targets = extras.pop(self._label_key(parts.kind))
+        elif self.targets == "soft":
             soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets.numpy())
         else:
             targets = tuple(from_array(part) for part in (labels.copy(), labels[plan.partner], lam))
@@ -296,12 +316,15 @@ class MiAMixCollator(KeyedMixer):
             extras=extras,
         )
 
-    def _collate_extras(self, extras: dict[Any, Any]) -> dict[Any, Any]:
+    def _collate_extras(self, extras: dict[Any, Any], mixed: Collection[Any]) -> dict[Any, Any]:
+        """Return the other entries, collated; those that are mixed are still to be filled in."""
         if not extras:
             return {}
-        collated = {}
+        collated: dict[Any, Any] = dict.fromkeys(extras)
         with torch.device("cpu"):  # regardless of the default device
             for key, values in extras.items():
+                if key in mixed:
+                    continue
                 try:
                     collated[key] = self.collate_extras(values)
                 except Exception as error:
@@ -309,18 +332,3 @@ class MiAMixCollator(KeyedMixer):
                     error.add_note(f"raised by {name}, for the samples' {key!r}")
                     raise
         return collated
-
-    def _settle_in_worker(self) -> None:
-        if get_worker_info() is None:
-            return
-        if parent_process() is not None and not getattr(self._local, "frozen", False):
-            self._local.frozen = True
-            # Do not collect objects that a forked worker inherited: iterators of its parent's loaders would complain
-            # that they "can only test a child process".
-            gc.freeze()
-        if self.opencv_threads is None or getattr(self._local, "limited", False):
-            return
-        cv2 = sys.modules.get("cv2")
-        if cv2 is not None:
-            self._local.limited = True
-            cv2.setNumThreads(self.opencv_threads)

@@ -10,9 +10,10 @@ import numpy as np
 from miamix_cpu.checks import check_integer
 from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
-from miamix_cpu.keyed import KeyedMixer, Prepared
+from miamix_cpu.keyed import KeyedMixer
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.prepared import Prepared
 from miamix_cpu.samples.samples import read_columns, read_samples
 
 
@@ -49,6 +50,8 @@ class MiAMixBatch(KeyedMixer):
         The column that identifies a sample. It is hashed instead of the image.
     map_key : str or int, optional
         The column of the samples' guides, as in `MiAMixCollator`. It is not in the result.
+    also : mapping, optional
+        What else is mixed by the image's mask, by column, as in `MiAMixCollator`.
     guide : callable, optional
         Makes the guide of a view, as in `MiAMixCollator`.
     schedule : MixSchedule, optional
@@ -83,6 +86,7 @@ class MiAMixBatch(KeyedMixer):
         out_keys: tuple[str, str] | None = None,
         index_key: str | int | None = None,
         map_key: str | int | None = None,
+        also: Mapping[str | int, Any] | None = None,
         guide: Callable[[np.ndarray], Any] | None = None,
         schedule: MixSchedule | None = None,
         return_masks: bool = False,
@@ -103,6 +107,7 @@ class MiAMixBatch(KeyedMixer):
             out_keys=out_keys,
             index_key=index_key,
             map_key=map_key,
+            also=also,
             guide=guide,
             schedule=schedule,
             return_masks=return_masks,
@@ -132,27 +137,41 @@ class MiAMixBatch(KeyedMixer):
             The message names the column or the sample, its value and what is allowed.
         """
         if isinstance(batch, Mapping):
-            parts = read_columns(batch, self.keys, self.index_key, self.map_key, self._needs_maps)
+            parts = read_columns(batch, **self._reading())
             extras: dict[Any, Any] = dict(parts.extras)
         else:
-            parts = read_samples(batch, self.keys, self.index_key, self.map_key, self._needs_maps)
-            extras = {key: _stacked(key, values) for key, values in parts.extras.items()}
+            parts = read_samples(batch, **self._reading())
+            extras = {key: None if key in self._ways else _stacked(key, v) for key, v in parts.extras.items()}
         prepared = self._prepare(parts, None, self.epoch)
         images, targets, masks = self._render(prepared)
-        return self._packed(images, targets, masks, extras, parts.kind)
+        if prepared.companions:
+            extras = self._mixed_extras(prepared, masks, extras, _new_array)
+        if targets is None:
+            targets = extras.pop(self._label_key(parts.kind))
+        return self._packed(images, targets, masks if self.return_masks else None, extras, parts.kind)
 
-    def _render(self, prepared: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _render(self, prepared: Prepared) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         plan, view = prepared.plan, prepared.first.arrays[0]
         dtype = self.dtype or ("float32" if self.mean is not None else str(view.dtype))
         shape = prepared.shape(self.memory_format)
         if view.ndim == 2 and self.memory_format == "channels_last":  # images (N, H, W) keep their shape
             shape = (len(plan), *view.shape)
         images = empty_array(shape, np.uint8 if dtype == "uint8" else np.float32)
-        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
-        lam = self._mix(prepared, images, masks, "uint8" if dtype == "uint8" else "float32")
+        with_masks = self.return_masks or prepared.companions
+        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if with_masks else None
+        planar = self.memory_format == "channels_first"
+        lam = prepared.mix(images, masks, "uint8" if dtype == "uint8" else "float32", self.mean, self.std, planar)
+        images = images.astype(dtype, copy=False)
+        if prepared.labels is None:
+            return images, None, masks
         targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
         soft_targets(prepared.labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets)
-        return images.astype(dtype, copy=False), targets, masks
+        return images, targets, masks
+
+
+def _new_array(shape: tuple[int, ...], dtype: Any, planar: bool) -> tuple[np.ndarray, np.ndarray]:
+    array = empty_array(shape, dtype)
+    return array, array
 
 
 def _stacked(key: Any, values: list[Any]) -> np.ndarray:

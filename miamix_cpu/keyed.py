@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -13,14 +12,14 @@ import numpy as np
 from miamix_cpu.checks import check_choice, check_integer, short
 from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.epochs import MixSchedule, probability_of
-from miamix_cpu.formats import normalisation
-from miamix_cpu.mix.render import mix_views
-from miamix_cpu.mixer import MiAMix
+from miamix_cpu.mixer import ALSO_WITH_FEATURES, MiAMix
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.plan.streams import PLAN, batch_key, fingerprint_of, index_bytes, samples_digest, stream
+from miamix_cpu.prepared import Prepared, by_sample, read_all
 from miamix_cpu.samples.addresses import Gathered
+from miamix_cpu.samples.companions import check_also
 from miamix_cpu.samples.fingerprint import digest_of_images
 from miamix_cpu.samples.images import HASHED, LAYOUTS, MIXED, TRANSFORMED, Images, read_images, warn_of_range
 from miamix_cpu.samples.labels import read_labels
@@ -33,35 +32,12 @@ from miamix_cpu.warm import warmup
 _MASKS_KEY = "masks"
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Everything needed to render a batch."""
-
-    plan: MixPlan
-    first: Images
-    second: Gathered  # by sample; the first view for samples that are not mixed in
-    labels: np.ndarray
-
-    @property
-    def channels(self) -> int:
-        """The number of channels of the views."""
-        example = self.first.arrays[0]
-        return 1 if example.ndim == 2 else example.shape[0 if self.first.planar else 2]
-
-    def shape(self, memory_format: str) -> tuple[int, ...]:
-        """The shape of the mixed images in memory: (N, C, H, W) or (N, H, W, C)."""
-        n, height, width = len(self.plan), self.plan.height, self.plan.width
-        if memory_format == "channels_first":
-            return n, self.channels, height, width
-        return n, height, width, self.channels
-
-
 class KeyedMixer:
     """Draws the plan and the views of a batch from random streams determined by (seed, epoch, samples).
 
     Parameters
     ----------
-    As in `MiAMixCollator`.
+    As in `MiAMixCollator`; `mixing` are those that `MiAMix` has too, which checks them.
     """
 
     def __init__(
@@ -71,38 +47,22 @@ class KeyedMixer:
         *,
         transform: Callable[..., Any] | None,
         seed: int,
-        dtype: Any,
-        mean: Any,
-        std: Any,
         layout: str,
         memory_format: str,
-        targets: str,
-        label_smoothing: float,
         keys: tuple[str, str],
         out_keys: tuple[str, str] | None,
         index_key: str | int | None,
         map_key: str | int | None,
-        guide: Callable[[np.ndarray], Any] | None,
+        also: Mapping[str | int, Any] | None,
         schedule: MixSchedule | None,
-        return_masks: bool,
+        **mixing: Any,
     ) -> None:
         check_choice("layout", layout, LAYOUTS)
         check_choice("memory_format", memory_format, ("channels_first", "channels_last"))
         if schedule is not None and not isinstance(schedule, MixSchedule):
             raise TypeError(f"schedule must be a MixSchedule, got {short(schedule)}")
-        # MiAMix checks the options that it has too.
-        mixer = MiAMix(
-            num_classes,
-            config,
-            dtype=dtype,
-            mean=mean,
-            std=std,
-            targets=targets,
-            label_smoothing=label_smoothing,
-            return_masks=return_masks,
-            guide=guide,
-        )
-        if guide is not None and map_key is not None:
+        mixer = MiAMix(num_classes, config, **mixing)
+        if mixer.guide is not None and map_key is not None:
             raise ValueError("guides are either made (guide) or come with the samples (map_key), got both")
         self.num_classes, self.config = mixer.num_classes, mixer.config
         self.dtype, self.mean, self.std = mixer.dtype, mixer.mean, mixer.std
@@ -116,6 +76,9 @@ class KeyedMixer:
             raise ValueError(f"map_key must be another key than those of image and label, got {map_key!r}")
         self.out_keys = self.keys if out_keys is None else _check_keys("out_keys", out_keys)
         self.index_key = index_key
+        self._ways = check_also(also, self.keys, map_key)
+        self.also = dict(also or {})
+        self._check_ways()
         self.schedule = schedule
         warmup(self.config, dtype="uint8" if self.dtype == "uint8" else "float32" if self.dtype or self.mean else None)
         self._once = Once(shared=self._has_workers)
@@ -123,7 +86,6 @@ class KeyedMixer:
         self.transform = transform
 
     _has_workers = False  # whether worker processes share the record of issued warnings
-    _needs_maps = True  # whether the samples' guides are used
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_classes={self.num_classes}, config={self.config!r}, seed={self.seed})"
@@ -135,7 +97,7 @@ class KeyedMixer:
 
     @transform.setter
     def transform(self, transform: Callable[..., Any] | None) -> None:
-        self._transform = None if transform is None else Transform(transform, self._once)
+        self._transform = None if transform is None else Transform(transform, self._once, image_key=self.keys[0])
 
     def plain(self, transform: Callable[..., Any] | None = None) -> Self:
         """Return an unmixed copy for evaluation, with the same keys and formats and one-hot targets without smoothing.
@@ -143,11 +105,11 @@ class KeyedMixer:
         Parameters
         ----------
         transform : callable, optional
-            The transform for evaluation. The training transform is not applied. It gets no maps, and samples need
+            The transform for evaluation. The training transform is not applied. It gets no guides, and samples need
             none (`map_key`).
         """
         twin = copy.copy(self)
-        twin._needs_maps = False
+        twin._is_plain = True
         twin._once = Once(shared=self._has_workers)
         twin._range_is_known = False
         twin.transform = transform
@@ -161,7 +123,7 @@ class KeyedMixer:
     def _prepare(self, parts: Samples, replayed: MixPlan | None, epoch: int) -> Prepared:
         """Do everything before rendering. The plan is `replayed`, or drawn from the batch's key if that is None."""
         epoch = epoch if parts.epoch is None else parts.epoch
-        labels = read_labels(parts.labels, self.num_classes)
+        labels = None if self._label_key(parts.kind) in self._ways else read_labels(parts.labels, self.num_classes)
         raw = self._raw(parts)
         fingerprint = self._fingerprint(parts, raw, labels)
         samples = samples_digest(fingerprint)
@@ -183,9 +145,8 @@ class KeyedMixer:
         if not self._range_is_known:
             self._range_is_known = True
             warn_of_range(first.arrays, self._once)
-        height, width = first.arrays[0].shape[1:] if first.planar else first.arrays[0].shape[:2]
-        plan = plan_of(len(parts.images), height, width)
-        second = self._second(plan, views)
+        plan = plan_of(len(parts.images), *first.size)
+        second, needed = self._second(plan, views)
         first = views.first  # made again, if the transform has overwritten one
         plan = aim_layers(
             plan,
@@ -195,26 +156,54 @@ class KeyedMixer:
             second.shape,
             first.planar,
             self.guide,
-            None if parts.maps is None else views.map_of,
+            partial(views.other, self.map_key) if self.map_key in parts.moved else None,
         )
-        return Prepared(plan, first, second, labels)
+        return Prepared(plan, first, second, labels, read_all(self._ways, views, needed, plan, self.layout))
 
-    def _mix(self, prepared: Prepared, out: np.ndarray, masks: np.ndarray | None, dtype: str) -> np.ndarray:
-        """Render into `out`, of shape `prepared.shape` and `dtype` "uint8" or "float32"; return lam, float32 (N,)."""
-        first = prepared.first
-        scale, bias = normalisation(first.arrays[0].dtype, dtype, prepared.channels, self.mean, self.std)
-        return mix_views(
-            prepared.plan,
-            first.gathered.addresses,
-            prepared.second.addresses,
-            first.gathered.dtype,
-            out,
-            masks,
-            scale,
-            bias,
-            planar_in=first.planar,
-            planar_out=self.memory_format == "channels_first",
-        )
+    _is_plain = False  # an unmixed copy: the samples' guides are not used
+
+    def _check_ways(self) -> None:
+        """Raise ValueError if `also` can't be combined with other options."""
+        if self._ways and self.config.mixes == "features":
+            raise ValueError(ALSO_WITH_FEATURES)
+        if self._label_is_mixed and (self.targets == "pair" or self.label_smoothing):
+            raise ValueError(
+                f"also has the label's key, {self.keys[1]!r} or 1, so there are no labels: targets='pair' and "
+                "label_smoothing do not apply"
+            )
+
+    @property
+    def _label_is_mixed(self) -> bool:
+        """Whether the label's place holds a map, or another entry of `also`, instead of a label."""
+        return self.keys[1] in self._ways or 1 in self._ways
+
+    def _label_key(self, kind: type) -> str | int:
+        return self.keys[1] if kind is dict else 1
+
+    def _reading(self, replays: bool = False) -> dict[str, Any]:
+        """What `read_samples` and `read_columns` are told."""
+        guides = () if self.map_key is None else (self.map_key,)
+        uses = not self._is_plain or replays
+        return {
+            "keys": self.keys,
+            "index_key": self.index_key,
+            "moved": (*self._ways, *(guides if uses else ())),
+            "dropped": guides,
+        }
+
+    def _mixed_extras(
+        self, prepared: Prepared, masks: Any, extras: dict[Any, Any], new: Callable[..., Any]
+    ) -> dict[Any, Any]:
+        """Return `extras` with what is mixed along with the images, each in its place.
+
+        `new(shape, dtype, planar)` makes a result, and the array that is its memory.
+        """
+        mixed = dict(extras)
+        for key, companion in prepared.companions.items():
+            planar = self.memory_format == "channels_first" or companion.way.name == "soft"
+            mixed[key], out = new(*prepared.shape_of(key, planar), planar)
+            prepared.mix_companion(key, out, masks, planar)
+        return mixed
 
     def _packed(self, images: Any, targets: Any, masks: Any, extras: dict[Any, Any], kind: type) -> Any:
         """Return the result as `kind`, the samples' type: a dict, a tuple, or a named tuple if its fields suffice."""
@@ -252,9 +241,13 @@ class KeyedMixer:
             self.config, n, height, width, stream(key, PLAN), probability=probability, key=key, samples=samples
         )
 
-    def _fingerprint(self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray) -> bytes:
+    def _fingerprint(
+        self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray | None
+    ) -> bytes:
         """Return bytes that identify a batch: its labels, and its indices or else its images."""
-        hashed = [b"%d" % len(labels), labels.dtype.str.encode(), labels.tobytes()]
+        hashed = [b"%d" % len(parts.images)]
+        if labels is not None:
+            hashed += [labels.dtype.str.encode(), labels.tobytes()]
         if parts.indices is not None:
             hashed.append(b"indices")
             hashed += [index_bytes(index, i) for i, index in enumerate(parts.indices)]
@@ -266,8 +259,8 @@ class KeyedMixer:
                 hashed.append(digest_of_images(images.gathered.arrays if images.alike else images.arrays))
         return fingerprint_of(hashed)
 
-    def _second(self, plan: MixPlan, views: BatchViews) -> Gathered:
-        """Return second views by sample. If a sample needs none, its first view is used instead."""
+    def _second(self, plan: MixPlan, views: BatchViews) -> tuple[Gathered, list[int] | None]:
+        """Return second views by sample, and the samples that have one of their own; None if first views are used."""
         shared = plan.shares_views or not views.has_seconds
         if len(plan) == 1 and shared and len(plan.layers):
             self._once.warn(
@@ -276,7 +269,7 @@ class KeyedMixer:
                 "last batch that is too small, use DataLoader(drop_last=True)",
             )
         if plan.shares_views or not len(plan.layers):
-            return views.first.gathered
+            return views.first.gathered, None
         if not views.has_seconds:
             if self.config.p_self > 0:
                 self._once.warn(
@@ -285,7 +278,7 @@ class KeyedMixer:
                     f"{self.config.p_self:.0%} of the images come out unmixed. Pass transform=, wrap the dataset in "
                     "TwoViews, or set p_self=0",
                 )
-            return views.first.gathered
+            return views.first.gathered, None
         needed, seconds = views.seconds(plan.needs_second_view)
         first = views.first
         example, other = first.arrays[0], seconds.arrays[0]
@@ -294,11 +287,7 @@ class KeyedMixer:
                 f"second view of sample {needed[0]} is {other.dtype} {other.shape}, first view of sample 0 is "
                 f"{example.dtype} {example.shape}: both must have the same shape, dtype and layout"
             )
-        if len(needed) == len(plan):
-            return seconds.gathered
-        addresses = first.gathered.addresses.copy()
-        addresses[needed] = seconds.gathered.addresses
-        return seconds.gathered._replace(addresses=addresses)
+        return by_sample(first.gathered, seconds.gathered, needed), needed
 
 
 def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from miamix_cpu.checks import check_choice, check_integer, check_real, short
 from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.formats import check_dtype, check_normalisation, normalisation
 from miamix_cpu.memory import empty_array
+from miamix_cpu.mix.companions import mixed_companion
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import mix_views, needs_masks
 from miamix_cpu.mix.targets import soft_targets
@@ -18,11 +19,13 @@ from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.samples.addresses import gather
-from miamix_cpu.samples.images import mixable, warn_of_range
+from miamix_cpu.samples.companions import check_also, read_given
+from miamix_cpu.samples.images import mixable, size_of, warn_of_range
 from miamix_cpu.samples.labels import read_labels
 from miamix_cpu.views.guides import aim_layers
 
 TARGETS = ("soft", "pair")
+ALSO_WITH_FEATURES = 'also can\'t be combined with mixes="features", which leaves images and maps unmixed'
 
 
 class MiAMix:
@@ -45,6 +48,9 @@ class MiAMix:
         Soft targets y become y * (1 - s) + s / num_classes.
     return_masks : bool
         Include the masks in the batch.
+    also : mapping, optional
+        What else is mixed by the images' masks, and how, by a name of your choice: "blend", "choose" or
+        ("soft", classes), as in `MiAMixCollator`.
     guide : callable, optional
         Makes the guide of a view, for saliencymix, attentivecutmix and guidedmixup: it gets a copy of the view and
         returns a map (h, w), of the same size for all views; larger is more important. By default guides are computed
@@ -71,6 +77,7 @@ class MiAMix:
         targets: str = "soft",
         label_smoothing: float = 0.0,
         return_masks: bool = False,
+        also: Mapping[str, Any] | None = None,
         guide: Callable[[np.ndarray], Any] | None = None,
     ) -> None:
         if config is not None and not isinstance(config, MiAMixConfig):
@@ -86,6 +93,9 @@ class MiAMix:
         self.label_smoothing = check_real("label_smoothing", label_smoothing, high=1.0)
         self.return_masks = bool(return_masks)
         self.guide = check_guide(guide)
+        self._ways = check_also(also, ("image", "label"), None)
+        if self._ways and self.config.mixes == "features":
+            raise ValueError(ALSO_WITH_FEATURES)
         self._once = Once(shared=False)
         self._range_is_known = False
 
@@ -101,12 +111,14 @@ class MiAMix:
         second: Any = None,
         maps: Any = None,
         second_maps: Any = None,
+        also: Mapping[str, Any] | None = None,
+        second_also: Mapping[str, Any] | None = None,
     ) -> MixedBatch:
         """Mix a batch: draw a plan and render it.
 
         Parameters
         ----------
-        images : uint8 or float32 (N, H, W, C) or (N, H, W)
+        images : uint8 or float32 (N, H, W, C) or (N, H, W); clips are (N, T, H, W, C)
             First views, with any strides. They are not modified.
         labels : N integers, or vectors (N, num_classes)
         rng : numpy.random.Generator
@@ -116,10 +128,13 @@ class MiAMix:
         maps, second_maps : (N, h, w) or N maps, optional
             Guides of the first and second views, for the methods that need them. Without `second`, `maps` are those of
             both.
+        also, second_also : mappings from the names of `also` to N arrays (h, w) or (h, w, C), optional
+            What belongs to the first and second views. The result's `extras` have them mixed. Without `second`, `also`
+            are those of both.
         """
         images = check_batch(images, "images")
-        n, height, width = images.shape[:3]
-        return self._render(self.plan(n, height, width, rng=rng), images, labels, second, maps, second_maps)
+        plan = self.plan(len(images), *size_of(images.shape[1:], False), rng=rng)
+        return self._render(plan, images, labels, second, maps, second_maps, also, second_also)
 
     def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator) -> MixPlan:
         """Draw all random choices for a batch of `n` images of `height` x `width` pixels."""
@@ -139,6 +154,8 @@ class MiAMix:
         second: Any = None,
         maps: Any = None,
         second_maps: Any = None,
+        also: Mapping[str, Any] | None = None,
+        second_also: Mapping[str, Any] | None = None,
     ) -> MixedBatch:
         """Mix `images` according to `plan`. The result depends only on the plan, the views and their guides.
 
@@ -147,7 +164,8 @@ class MiAMix:
         TypeError, ValueError
             If an argument is invalid, or if the plan cannot be rendered (see `MixPlan.checked`).
         """
-        return self._render(plan.checked(), check_batch(images, "images"), labels, second, maps, second_maps)
+        images = check_batch(images, "images")
+        return self._render(plan.checked(), images, labels, second, maps, second_maps, also, second_also)
 
     def _warn_unmixed(self, plan: MixPlan) -> None:
         """Warn once that self-pairs stay unmixed because there are no second views."""
@@ -177,9 +195,17 @@ class MiAMix:
         return lambda which, sample: (maps, second_maps)[which][sample]
 
     def _render(
-        self, plan: MixPlan, images: np.ndarray, labels: Any, second: Any, maps: Any, second_maps: Any
+        self,
+        plan: MixPlan,
+        images: np.ndarray,
+        labels: Any,
+        second: Any,
+        maps: Any,
+        second_maps: Any,
+        also: Any,
+        second_also: Any,
     ) -> MixedBatch:
-        if images.shape[:3] != (len(plan), plan.height, plan.width):
+        if (len(images), *size_of(images.shape[1:], False)) != (len(plan), plan.height, plan.width):
             raise ValueError(
                 f"images must be {len(plan)} images of {plan.height} x {plan.width} pixels, as in the plan, got "
                 f"{images.shape}"
@@ -199,20 +225,24 @@ class MiAMix:
                     f"second must be {images.dtype} {images.shape} like images, got {others.dtype} {others.shape}"
                 )
         dtype = self.dtype or ("float32" if self.mean is not None else str(images.dtype))
-        channels = images.shape[3] if images.ndim == 4 else 1
+        channels = 1 if images.ndim == 3 else images.shape[-1]
         scale, bias = normalisation(images.dtype, dtype, channels, self.mean, self.std)
         y = read_labels(labels, self.num_classes)
         if len(y) != len(plan):
             raise ValueError(f"labels must have one label for each of {len(plan)} images, got {len(y)}")
         first = gather(images)
         out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
-        with_masks = self.return_masks or needs_masks(plan)
+        with_masks = self.return_masks or needs_masks(plan) or bool(self._ways)
         masks = empty_array((len(plan), plan.height, plan.width), np.float32) if with_masks else None
         other = first if second is None else gather(others)
         given = self._maps(len(plan), second, maps, second_maps)
         views = first.addresses, other.addresses
         plan = aim_layers(plan, *views, first.dtype, first.shape, False, self.guide, given)
         lam = mix_views(plan, *views, first.dtype, out, masks, scale, bias)
+        extras = {}
+        given_also = (also or {}, second_also or {})
+        for name, way, *both in read_given(self._ways, len(plan), second is not None, *given_also):
+            extras[name] = mixed_companion(plan, way, both, masks)
         soft = None
         if self.targets == "soft":
             soft = np.empty((len(plan), self.num_classes), dtype=np.float32)
@@ -223,7 +253,8 @@ class MiAMix:
             lam=lam,
             partner=plan.partner,
             plan=plan,
-            masks=masks,
+            masks=masks if self.return_masks or needs_masks(plan) else None,
+            extras=extras,
         )
 
 
@@ -256,13 +287,17 @@ def check_batch(values: Any, what: str) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"{what} must be one array (N, H, W, C) or (N, H, W): {error}") from error
     images = mixable(images, what)
-    if images.ndim not in (3, 4) or 0 in images.shape:
-        raise ValueError(f"{what} must have the shape (N, H, W, C) or (N, H, W) with no empty axis, got {images.shape}")
-    if images.ndim == 4 and images.shape[3] > 4:
-        rows, columns, channels = images.shape[1:]
+    if images.ndim not in (3, 4, 5) or 0 in images.shape:
+        raise ValueError(
+            f"{what} must have the shape (N, H, W, C) or (N, H, W), or (N, T, H, W, C) for clips, with no empty axis, "
+            f"got {images.shape}"
+        )
+    if images.ndim > 3 and images.shape[-1] > 4:
+        rows, columns, channels = images.shape[-3:]
         if rows <= 4 or (rows < channels and columns == channels):
+            clip = "T, " if images.ndim == 5 else ""
             raise ValueError(
-                f"{what} must be (N, H, W, C), got {images.shape}, which looks like (N, C, H, W): "
-                f"use {what}.transpose(0, 2, 3, 1)"
+                f"{what} must be (N, {clip}H, W, C), got {images.shape}, which looks like (N, {clip}C, H, W): "
+                f"use np.moveaxis({what}, -3, -1)"
             )
     return images

@@ -62,7 +62,20 @@ def compile_method(code: int, smoothed: bool, views: str) -> None:
     if getattr(method, "RESIZES", False):
         canvas = np.empty((1, 4), views)
         resizes = methods_that("RESIZES")
-        paste_resized(canvas, canvas.ctypes.data, address, plan.layers, plan.first_layer, resizes, 0, 1, 2, 2, 1, False)
+        paste_resized(
+            canvas,
+            canvas.ctypes.data,
+            address,
+            plan.layers,
+            plan.first_layer,
+            resizes,
+            0,
+            1,
+            *(2,) * 4,
+            1,
+            False,
+            False,
+        )
 
 
 @cache

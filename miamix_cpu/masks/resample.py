@@ -13,15 +13,18 @@ from miamix_cpu.jit.flags import allocating, exact
 
 
 def rounded(value: Any, like: Any) -> Any:
-    """`value` as what `like` is: a float32 as it stands, a uint8 rounded."""
-    return like.dtype.type(value + 0.5 if like.dtype == np.uint8 else value)
+    """`value` as what `like` is: a float32 as it stands, integers rounded."""
+    return like.dtype.type(value if like.dtype.kind == "f" else math.floor(value + 0.5))
 
 
 @overload(rounded)
 def _rounded(value, like):  # type: ignore[no-untyped-def]  # Numba compares signatures
     if like.dtype == types.uint8:
         return lambda value, like: np.uint8(np.int32(value + np.float32(0.5)))
-    return lambda value, like: np.float32(value)
+    if like.dtype == types.float32:
+        return lambda value, like: np.float32(value)
+    kind = like.dtype
+    return lambda value, like: kind(np.int64(math.floor(value + np.float32(0.5))))
 
 
 @allocating
@@ -108,6 +111,34 @@ def average_into(
                     total += line[step * p + channel]
                 outer = head * line[step * first + channel] + tail * line[step * last + channel]
                 target[step * x + channel] = rounded(outer + inner * total, out)
+
+
+@exact
+def take_nearest(
+    out: np.ndarray,
+    to: int,
+    stride: int,
+    height: int,
+    width: int,
+    values: np.ndarray,
+    start: int,
+    rows: int,
+    columns: int,
+    step: int,
+) -> None:
+    """Resize as `average_into` does, but take the pixel in whose area the centre of the new one lies.
+
+    Parameters
+    ----------
+    out, values : flat, of one dtype; `out` is changed
+    to, stride, height, width, start, rows, columns, step : as in `average_into`
+    """
+    for y in range(height):
+        source = start + (2 * y + 1) * rows // (2 * height) * columns * step
+        for x in range(width):
+            at, place = source + (2 * x + 1) * columns // (2 * width) * step, to + (y * stride + x) * step
+            for channel in range(step):
+                out[place + channel] = values[at + channel]
 
 
 @exact

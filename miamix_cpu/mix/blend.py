@@ -6,6 +6,7 @@ nested loops over rows, columns and channels.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,18 @@ def mixed(weight: Any, first: Any, second: Any, scale: Any, bias: Any) -> Any:
     Parameters
     ----------
     weight : int16, -32768 for 1 (bytes to bytes), or float32
-    first, second : uint8 or float32
+    first, second : uint8, int16, uint16 or float32
     scale, bias : float32
+
+    Integers of 16 bits are mixed as floats are, and rounded.
     """
     if isinstance(weight, np.int16):
         return np.uint8(int(second) + ((((int(second) - int(first)) << 7) * int(weight) >> 16) + 32 >> 6))
     if isinstance(first, np.uint8):
         return (np.float32(second) + weight * (np.float32(first) - np.float32(second))) * scale + bias
-    value = weight * first + (np.float32(1.0) - weight) * second
+    value = weight * np.float32(first) + (np.float32(1.0) - weight) * np.float32(second)
+    if isinstance(first, np.int16 | np.uint16):
+        return type(first)(math.floor(value + np.float32(0.5)))
     return (first if weight == 1 else second if weight == 0 else value) * scale + bias
 
 
@@ -49,6 +54,14 @@ def _mixed(weight, first, second, scale, bias):  # type: ignore[no-untyped-def] 
         return lambda weight, first, second, scale, bias: (
             (np.float32(second) + weight * (np.float32(first) - np.float32(second))) * scale + bias
         )
+    if weight == types.float32 and first in (types.int16, types.uint16):
+
+        def integers(weight, first, second, scale, bias):  # type: ignore[no-untyped-def]
+            value = weight * np.float32(first) + (np.float32(1.0) - weight) * np.float32(second)
+            return first_kind(np.int32(math.floor(value + np.float32(0.5))))
+
+        first_kind = first
+        return integers
     if (weight, first) != (types.float32, types.float32):
         return None
 
@@ -78,8 +91,8 @@ def blend(
 
     Parameters
     ----------
-    out : uint8 or float32 (Q * C,), the image, or the whole clip; changed
-    first, second : uint8 or float32 (P * C,)
+    out : like the views, or float32 (Q * C,), the image, or the whole clip; changed
+    first, second : uint8, int16, uint16 or float32 (P * C,)
     weights : int16 where bytes become bytes, else float32 (p,), of pixels `start` to `start + p`
     start, to : int, the first of these pixels in the views, and in `out`
     planar_in, planar_out : bool, (C, P) and (C, Q) rather than (P, C) and (Q, C)

@@ -66,7 +66,7 @@ def mix_views(
             canvas = np.empty((resized, rows.shape[1]), dtype)  # keeps what `second` points to
             address = canvas.ctypes.data
             paste_resized(
-                canvas, address, second, layers, ends, resizes, begin, end, *size, scale.size, planar_in
+                canvas, address, second, layers, ends, resizes, begin, end, *size, *size, scale.size, planar_in, False
             )  # fmt: skip
         given = (rows, lam, flat_masks, holes, slots, first, second, layers, ends, begin, end, *rules)
         if out.dtype == np.uint8:

@@ -7,7 +7,7 @@ import numpy as np
 from miamix_cpu.jit.flags import entry
 from miamix_cpu.jit.intrinsics import array_at
 from miamix_cpu.masks.cutmix import box_of
-from miamix_cpu.masks.resample import average_into
+from miamix_cpu.masks.resample import average_into, take_nearest
 
 
 @entry
@@ -20,10 +20,13 @@ def paste_resized(
     resizes: np.ndarray,
     begin: int,
     end: int,
+    height: int,
+    width: int,
     rows: int,
     columns: int,
     channels: int,
     planar: bool,
+    nearest: bool,
 ) -> None:
     """Make the second views of samples `begin` to `end` that have a box with the whole partner.
 
@@ -32,13 +35,17 @@ def paste_resized(
 
     Parameters
     ----------
-    canvas : uint8 or float32 (m, T * P * C), C-contiguous, one for each such sample; overwritten
+    canvas : numbers (m, T * P * C), C-contiguous, one for each such sample; overwritten
     address : int, of `canvas`
     second : uint64 (N,), addresses of each sample's second view; changed to those in `canvas`
     layers, first_layer : the plan's
     resizes : bool (number of methods,), by code
-    begin, end, rows, columns, channels : int
+    begin, end : int
+    height, width : int, pixels of the images, in which boxes are whole
+    rows, columns : int, pixels of the views: fewer for maps of a lower resolution, where boxes are rounded outwards
+    channels : int
     planar : bool, each of T frames is (C, H, W) rather than (H, W, C)
+    nearest : bool, take the nearest pixel rather than an average
     """
     size = canvas.shape[1]
     planes, step = (size // (rows * columns), 1) if planar else (size // (rows * columns * channels), channels)
@@ -56,11 +63,17 @@ def paste_resized(
                 for p in range(size):
                     pasted[p] = view[p]
             is_first = False
-            top, bottom, left, right = box_of(layer["cy"], layer["cx"], layer["height"], layer["width"], rows, columns)
+            top, bottom, left, right = box_of(layer["cy"], layer["cx"], layer["height"], layer["width"], height, width)
+            top, bottom = top * rows // height, -(-bottom * rows // height)
+            left, right = left * columns // width, -(-right * columns // width)
             for plane in range(planes):
                 start = plane * rows * columns * step
+                to = start + (top * columns + left) * step
+                if nearest:
+                    take_nearest(pasted, to, columns, bottom - top, right - left, view, start, rows, columns, step)
+                    continue
                 average_into(
-                    pasted, start + (top * columns + left) * step, columns, bottom - top, right - left,
+                    pasted, to, columns, bottom - top, right - left,
                     view, start, rows, columns, step, line, spans, edges,
                 )  # fmt: skip
         if not is_first:

@@ -15,7 +15,8 @@ from miamix_cpu.checks import short
 from miamix_cpu.once import Once
 from miamix_cpu.samples.addresses import Gathered, gather
 
-#: Layouts of an image: "channels_last" is (H, W, C), "channels_first" is (C, H, W); (H, W) fits both.
+#: Layouts of an image: "channels_last" is (H, W, C), "channels_first" is (C, H, W); (H, W) fits both. A clip has one
+#: more axis in front, its frames.
 LAYOUTS = ("auto", "channels_last", "channels_first")
 _SHAPE, _DTYPE = attrgetter("shape"), attrgetter("dtype")
 _PIL_MODES = ("L", "LA", "RGB", "RGBA", "F")
@@ -42,7 +43,8 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
 
     Parameters
     ----------
-    image : array (H, W, C) or (H, W), PIL image of mode L, LA, RGB, RGBA or F, or CPU tensor (C, H, W)
+    image : array (H, W, C) or (H, W), PIL image of mode L, LA, RGB, RGBA or F, or CPU tensor (C, H, W); a clip is an
+        array (T, H, W, C) or a tensor (T, C, H, W)
     what : str
         Name of the image in messages, e.g. "image of sample 3".
     purpose : MIXED, TRANSFORMED or HASHED
@@ -51,7 +53,7 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
 
     Returns
     -------
-    array with 2 or 3 axes, none of them empty
+    array with 2 to 4 axes, none of them empty
     """
     if isinstance(image, np.ndarray):
         array = image
@@ -88,8 +90,11 @@ def as_array(image: Any, what: str, purpose: str = MIXED) -> np.ndarray:
         array = mixable(array, what)
     elif array.dtype.kind not in "biuf":
         raise TypeError(f"{what} must contain numbers, got {array.dtype}")
-    if array.ndim not in (2, 3) or 0 in array.shape:
-        raise ValueError(f"{what} must have 2 or 3 axes, (H, W, C), (C, H, W) or (H, W), none empty, got {array.shape}")
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise ValueError(
+            f"{what} must have 2 or 3 axes, (H, W, C), (C, H, W) or (H, W), or 4 if it is a clip, (T, H, W, C) or "
+            f"(T, C, H, W), none empty, got {array.shape}"
+        )
     return array
 
 
@@ -176,10 +181,12 @@ def is_planar(image: Any, shape: Sequence[int], layout: str, what: str) -> bool:
     if layout != "auto":
         return layout == "channels_first"
     planar = is_tensor(image)
-    channels, other = (shape[0], shape[2]) if planar else (shape[2], shape[0])
+    channels, other = (shape[-3], shape[-1]) if planar else (shape[-1], shape[-3])
     if channels > 4 and other < channels:
         kind, seen, other_way = ("a tensor", "(C, H, W)", "(H, W, C)") if planar else (
             "an array", "(H, W, C)", "(C, H, W)")  # fmt: skip
+        if len(shape) == 4:
+            seen, other_way = f"(T, {seen[1:]}", f"(T, {other_way[1:]}"
         as_read, right = ("channels_first", "channels_last") if planar else ("channels_last", "channels_first")
         raise ValueError(
             f"{what} is {kind} of shape {tuple(shape)}; read as {seen}, it has {channels} channels. Set "
@@ -188,13 +195,35 @@ def is_planar(image: Any, shape: Sequence[int], layout: str, what: str) -> bool:
     return planar
 
 
+def size_of(shape: Sequence[int], planar: bool) -> tuple[int, int]:
+    """Return the height and width of an image or a clip of this shape."""
+    height, width = shape[-2:] if planar or len(shape) == 2 else shape[-3:-1]
+    return height, width
+
+
 @dataclass
 class Images:
-    """A batch's images as arrays."""
+    """A batch's images, or clips, as arrays."""
 
     arrays: list[np.ndarray]
     planar: bool  # (C, H, W) rather than (H, W, C) or (H, W)
     alike: bool  # all of one shape and dtype
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the first, in pixels."""
+        return size_of(self.arrays[0].shape, self.planar)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of the first."""
+        shape = self.arrays[0].shape
+        return 1 if len(shape) == 2 else shape[-3 if self.planar else -1]
+
+    def mixed_shape(self, planar: bool) -> tuple[int, ...]:
+        """The shape of all of them mixed: (N, C, H, W) or, unless `planar`, (N, H, W, C); a clip's T before H."""
+        inner = (*self.arrays[0].shape[:-3], *self.size)
+        return (len(self.arrays), self.channels, *inner) if planar else (len(self.arrays), *inner, self.channels)
 
     @cached_property
     def gathered(self) -> Gathered:
@@ -225,7 +254,7 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], pur
     arrays = [as_array(image, names(i), purpose) for i, image in enumerate(images)]
     planar = [is_planar(images[i], array.shape, layout, names(i)) for i, array in enumerate(arrays)]
     for i, array in enumerate(arrays):
-        if planar[i] != planar[0] and array.ndim == arrays[0].ndim == 3:
+        if planar[i] != planar[0] and array.ndim == arrays[0].ndim > 2:
             raise ValueError(f"{names(i)} is {_layout(planar[i])}, {names(0)} is {_layout(planar[0])}")
         if purpose == MIXED and array.shape != arrays[0].shape:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +19,19 @@ class Samples:
     images: list[Any]  # first views if `seconds` holds second views
     seconds: list[Any] | None
     labels: Any  # a list or an array
-    extras: dict[Any, Any]  # lists or arrays, by key, or by position in tuples
+    extras: dict[Any, Any]  # lists or arrays, by key, or by position in tuples; those that are mixed as placeholders
     kind: type  # dict, tuple, or a named tuple
     epoch: int | None  # carried by the samples (`Indexed`)
     indices: list[Any] | None  # identify the samples
-    maps: list[Any] | None = None  # the samples' own guides; pairs if the images are pairs of views
+    moved: dict[Any, list[Any]]  # maps and further images that go through the transform; pairs if the images are pairs
 
 
 def read_samples(
     samples: Any,
     keys: tuple[str, str],
     index_key: str | int | None = None,
-    map_key: str | int | None = None,
-    needs_maps: bool = True,
+    moved: Collection[str | int] = (),
+    dropped: Collection[str | int] = (),
 ) -> Samples:
     """Split samples into columns.
 
@@ -43,10 +43,11 @@ def read_samples(
         Keys of image and label in dicts.
     index_key : str or int, optional
         The entry that identifies a sample.
-    map_key : str or int, optional
-        The entry that is its guide; a pair if the image is a pair of views.
-    needs_maps : bool
-        If False, guides are left out, and samples need none.
+    moved : keys or positions
+        The entries that go through the transform with the image; pairs if the image is a pair of views. If the label is
+        one of them, there are no labels.
+    dropped : keys or positions
+        Entries that are left out, if there are any.
 
     Raises
     ------
@@ -72,6 +73,7 @@ def read_samples(
         samples = [sample.sample for sample in samples]
     kind = dict if isinstance(samples[0], dict) else type(samples[0]) if hasattr(samples[0], "_make") else tuple
     images, labels, extras = _read_dicts(samples, keys) if kind is dict else _read_tuples(samples)
+    columns = {keys[1] if kind is dict else 1: labels, **extras}
     if index_key is not None and indices is None:
         _check_key(samples[0], index_key, "index_key", 0)
         indices = [sample[index_key] for sample in samples]
@@ -81,35 +83,37 @@ def read_samples(
             if not (isinstance(image, (tuple, list)) and len(image) == 2):
                 raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
         images, seconds = [first for first, _ in images], [second for _, second in images]
-    maps = extras.pop(map_key, None) if map_key is not None else None
-    if map_key is not None and needs_maps:
-        _check_maps(samples[0], map_key, maps, seconds is not None)
-    return Samples(images, seconds, labels, extras, kind, epoch, indices, maps if needs_maps else None)
+    for key in moved:
+        _check_moved(samples[0], key, columns.get(key), seconds is not None)
+    found = {key: columns[key] for key in moved}
+    extras = {key: values for key, values in extras.items() if key not in dropped}
+    return Samples(images, seconds, labels, extras, kind, epoch, indices, found)
 
 
 def read_columns(
     batch: Mapping[Any, Any],
     keys: tuple[str, str],
     index_key: str | int | None = None,
-    map_key: str | int | None = None,
-    needs_maps: bool = True,
+    moved: Collection[str | int] = (),
+    dropped: Collection[str | int] = (),
 ) -> Samples:
     """Read a batch that is already in columns.
 
     Parameters
     ----------
     batch : dict of columns, which are arrays or lists of N values
-    keys, index_key, map_key, needs_maps : as in `read_samples`
+    keys, index_key, moved, dropped : as in `read_samples`
 
     Raises
     ------
     TypeError, ValueError
         The message names the column that is missing, is not a column, or has another length.
     """
-    for key in (*keys, *(key for key in (index_key, map_key if needs_maps else None) if key is not None)):
+    for key in (*keys, *([] if index_key is None else [index_key]), *moved):
         if key not in batch:
             raise ValueError(
-                f"the batch has no {key!r}, it has {', '.join(map(repr, batch))}; see `keys`, `index_key`, `map_key`"
+                f"the batch has no {key!r}, it has {', '.join(map(repr, batch))}; see `keys`, `index_key`, `map_key`, "
+                "`also`"
             )
     n = _length(batch, keys[0])
     for key in batch:
@@ -119,9 +123,9 @@ def read_columns(
     if n == 0:
         raise ValueError("the batch must hold at least one sample, got empty columns")
     indices = None if index_key is None else list(_as_column(batch[index_key]))
-    extras = {key: batch[key] for key in batch if key not in keys and key != map_key}
-    maps = list(_as_column(batch[map_key])) if map_key is not None and needs_maps else None
-    return Samples(list(images), None, labels, extras, dict, None, indices, maps)
+    extras = {key: batch[key] for key in batch if key not in keys and key not in dropped}
+    found = {key: list(_as_column(batch[key])) for key in moved}
+    return Samples(list(images), None, labels, extras, dict, None, indices, found)
 
 
 def _length(batch: Mapping[Any, Any], key: Any) -> int:
@@ -170,15 +174,15 @@ def _check_key(sample: Any, key: Any, name: str, low: int) -> None:
         if key not in sample:
             raise ValueError(f"samples have no {key!r} ({name}), they have {', '.join(map(repr, sample))}")
     elif not (isinstance(key, int) and low <= key < len(sample)):
-        after = ", after image and label" if low else ""
+        after = ", after the image" if low else ""
         raise ValueError(f"{name} must be a position in samples of {len(sample)} entries{after}, got {short(key)}")
 
 
-def _check_maps(sample: Any, map_key: Any, maps: list[Any] | None, are_pairs: bool) -> None:
-    _check_key(sample, map_key, "map_key", 2)
-    for i, value in enumerate(maps or () if are_pairs else ()):
+def _check_moved(sample: Any, key: Any, values: list[Any] | None, are_pairs: bool) -> None:
+    _check_key(sample, key, "also, map_key", 1)
+    for i, value in enumerate(values or () if are_pairs else ()):
         if not (isinstance(value, (tuple, list)) and len(value) == 2):
-            raise ValueError(f"the map of sample {i} must be a pair, as its image is, got {_kind(value)}")
+            raise ValueError(f"{key!r} of sample {i} must be a pair, as its image is, got {_kind(value)}")
 
 
 def _kind(value: Any) -> str:
@@ -189,7 +193,7 @@ def _kind(value: Any) -> str:
 
 def _is_batch(value: Any) -> bool:
     """Whether a value holds the images of several samples."""
-    return hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0) == 4
+    return hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0) in (4, 5)
 
 
 def _are_columns(samples: Any) -> bool:

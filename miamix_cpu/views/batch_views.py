@@ -27,6 +27,8 @@ class BatchViews:
     Attributes
     ----------
     first : Images
+    gives_arrays : bool
+        Whether what belongs to views comes from Albumentations, as arrays (h, w) or (h, w, C).
     has_seconds : bool
         Whether there are second views, or a transform to make them.
 
@@ -47,7 +49,8 @@ class BatchViews:
         self._parts, self._transform, self._layout, self._key = parts, transform, layout, key
         held, self._seconds = raw
         self._held = held
-        self._maps: dict[tuple[int, int], Any] = {}
+        self.gives_arrays = transform is not None and transform.takes_arrays
+        self._others: dict[tuple[int, int], dict[Any, Any]] = {}
         if transform is None and held is not None:
             self.first = held
             self.has_seconds = self._seconds is not None
@@ -80,11 +83,11 @@ class BatchViews:
             self._make_first(self._transform, self._key)
             return needed, self._make(self._transform, needed, 1)
 
-    def map_of(self, which: int, sample: int) -> Any:
-        """Return the map of a first view (which = 0) or a second view (1): made with it, or the sample's own."""
-        if (which, sample) in self._maps:
-            return self._maps[which, sample]
-        own = (self._parts.maps or [])[sample]
+    def other(self, key: Any, which: int, sample: int) -> Any:
+        """Return what belongs to a first view (which = 0) or a second view (1): made with it, or the sample's own."""
+        if (which, sample) in self._others:
+            return self._others[which, sample][key]
+        own = self._parts.moved[key][sample]
         return own if self._parts.seconds is None else own[which]
 
     def _make_first(self, transform: Transform, key: bytes) -> None:
@@ -103,10 +106,10 @@ class BatchViews:
             self._rng,
             lambda i: f"the {name} view of sample {i}",
             self._made,
-            self._parts.maps,
+            self._parts.moved,
         )
-        if self._parts.maps is not None:
-            self._maps.update({(which, i): view[1] for i, view in zip(samples, views, strict=True)})
+        if self._parts.moved:
+            self._others.update({(which, i): view[1] for i, view in zip(samples, views, strict=True)})
             views = [view for view, _ in views]
         self._made.extend(views)
         return read_images(

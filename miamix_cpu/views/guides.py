@@ -53,7 +53,7 @@ def aim_layers(
     plan : MixPlan
     first, second : uint64 (N,), addresses of the samples' views, as in `mix_views`; the same array if there are no
         second views
-    dtype, shape : of the views
+    dtype, shape : of the views; the guide of a clip is that of its middle frame
     planar : bool, views are (C, H, W)
     guide : callable, optional
         Makes the guide of a view; called once for each view.
@@ -70,7 +70,10 @@ def aim_layers(
         """Guides of the views sample + n * which."""
         addresses = np.where(views < n, first[views % n], second[views % n])
         if maps is None and guide is None:
-            channels = 1 if len(shape) == 2 else shape[0 if planar else 2]
+            channels = 1 if len(shape) == 2 else shape[-3 if planar else -1]
+            if len(shape) == 4:
+                frame = math.prod(shape[1:]) * np.dtype(dtype).itemsize
+                addresses = addresses + np.uint64(shape[0] // 2 * frame)
             grey = grey_copies(addresses, dtype, plan.height, plan.width, channels, planar)
             return _COMPUTED[GUIDES[kind - 1]](grey)
         found = []

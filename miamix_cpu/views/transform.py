@@ -7,7 +7,7 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,10 @@ import numpy as np
 
 from miamix_cpu.checks import callers_level, short
 from miamix_cpu.once import Once
-from miamix_cpu.samples.images import as_map, is_pil, is_tensor
+from miamix_cpu.views.companions import CompanionCaller
+from miamix_cpu.views.copies import copied, overlap, owns_its_memory
 from miamix_cpu.views.generators import Found, find_generators, reseeded
 from miamix_cpu.views.global_generators import seeded_globals, views_lock
-from miamix_cpu.views.maps import MapCaller
 
 # On import, Albumentations checks for a newer version over the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -66,6 +66,8 @@ class Transform:
     copies_results : bool
         The caller's code may return memory that it reuses. If True, all of its results are copied; otherwise only once
         reuse has been detected.
+    image_key : str
+        The image's key in a dict of a whole sample.
 
     Raises
     ------
@@ -76,14 +78,19 @@ class Transform:
     """
 
     def __init__(
-        self, transform: Callable[..., Any], once: Once | None = None, *, copies_results: bool = False
+        self,
+        transform: Callable[..., Any],
+        once: Once | None = None,
+        *,
+        copies_results: bool = False,
+        image_key: str = "image",
     ) -> None:
         if not callable(transform):
             raise TypeError(f"transform must be callable, got {short(transform)}")
         self.transform = transform
         self.keyword = takes_keyword(transform)
-        self._with_maps = MapCaller(transform, self.keyword)
         self.takes_arrays = is_albumentations(transform)
+        self._with_others = CompanionCaller(transform, self.keyword, self.takes_arrays, image_key)
         if self.takes_arrays and not hasattr(transform, "set_random_state"):
             raise ImportError(
                 f"transform is from Albumentations {_version_of_albumentations()}, which is too old: its views can't "
@@ -108,11 +115,11 @@ class Transform:
         rng: np.random.Generator,
         names: Callable[[int], str],
         beside: Sequence[Any] = (),
-        maps: list[Any] | None = None,
+        others: Mapping[Any, Sequence[Any]] | None = None,
     ) -> list[Any]:
         """Return one view of `images[i]` for each i in `indices`, drawn in that order; no image is changed.
 
-        With `maps`, it returns pairs (view, map), see `MapCaller`.
+        With `others`, it returns pairs (view, dict), see `CompanionCaller`.
 
         Parameters
         ----------
@@ -123,7 +130,7 @@ class Transform:
         names : int -> str
             Name of view i in messages, e.g. "the first view of sample 3".
         beside : views that were made earlier and are still needed
-        maps : list of maps, one for each image, optional
+        others : mapping from keys to lists of what belongs to the images, optional
 
         Raises
         ------
@@ -135,16 +142,23 @@ class Transform:
             If the transform overwrote a view, or one of `beside`. Make all of them again; results are now copied.
         """
         if planar:
-            images = [image if image.ndim == 2 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
+            images = [
+                image if image.ndim == 2 else np.ascontiguousarray(np.moveaxis(image, -3, -1)) for image in images
+            ]
         with views_lock():
             nodes = _albumentations_nodes(self.transform) if self.takes_arrays else []
             foreign = [node for node in nodes if not _is_own(node)] if nodes else [self.transform]
             with lent(nodes, rng):
                 if not foreign:
-                    return [self._view(images[i], i, names, maps) for i in indices]
-                results = self._make_foreign(foreign, nodes, images, indices, rng, names, maps)
-        views = results if maps is None else [view for view, _ in results]
-        if not self._copies_results and _overlap([*beside, *views]):
+                    return [self._view(images[i], i, names, _row(others, i)) for i in indices]
+                results = self._make_foreign(foreign, nodes, images, indices, rng, names, others)
+        views = [view for view, _ in results] if others else results
+        beside = (
+            [*beside, *views, *(value for _, made in results for value in made.values())]
+            if others
+            else [*beside, *views]
+        )
+        if not self._copies_results and overlap(beside):
             self._copies_results = True
             raise ReusesMemory
         return results
@@ -157,7 +171,7 @@ class Transform:
         indices: Sequence[int],
         rng: np.random.Generator,
         names: Callable[[int], str],
-        maps: list[Any] | None,
+        others: Mapping[Any, Sequence[Any]] | None,
     ) -> list[Any]:
         """Like `make`, for code that may write to its input and draw from any generator."""
         ignored = [node for node in nodes if _is_own(node)]
@@ -167,13 +181,15 @@ class Transform:
         with seeded_globals(rng), reseeded(found, rng):
             for i in indices:
                 given = self._copy(images[i], i, names)  # freed at once if the view is another array
-                result = self._view(given, i, names, maps)
-                view = result if maps is None else result[0]
+                row = {key: self._copy(value, i, names) for key, value in _row(others, i).items()}
+                result = self._view(given, i, names, row)
+                view = result[0] if row else result
                 if self._passed_through is not None:
                     self._look_at(view, given, images[i])
-                if view is not given and (self._copies_results or not _owns_its_memory(view)):
-                    view = copied(view)
-                results.append(view if maps is None else (view, result[1]))
+                view = self._kept(view, given)
+                results.append(
+                    (view, {key: self._kept(made, row[key]) for key, made in result[1].items()}) if row else view
+                )
         if not self._looked_through:
             self._looked_through = True
             self._check_generators(found, find_generators(foreign, ignored))
@@ -219,26 +235,37 @@ class Transform:
             error.add_note(f"raised when the image was read, for {names(i)}")
             raise
 
-    def _view(self, image: Any, i: int, names: Callable[[int], str], maps: list[Any] | None) -> Any:
-        map_ = None if maps is None else as_map(maps[i], f"the map for {names(i)}")
+    def _kept(self, made: Any, given: Any) -> Any:
+        """Return what the caller's code made, or a copy if it may write to that memory again."""
+        return copied(made) if made is not given and (self._copies_results or not owns_its_memory(made)) else made
+
+    def _view(self, image: Any, i: int, names: Callable[[int], str], others: dict[Any, Any]) -> Any:
+        clip = self.takes_arrays and image.ndim == 4
         try:
-            if map_ is not None:
-                result = self._with_maps.call(image, map_)
+            if others:
+                return self._with_others.call(image, others, names(i))
+            if clip:
+                result = self.transform(images=image)
             else:
                 result = self.transform(image=image) if self.keyword else self.transform(image)
         except Exception as error:
             error.add_note(f"raised by the transform, for {names(i)}")
-            if map_ is not None:
-                error.add_note(f"it is called as {self._with_maps.example}, because samples have a map")
+            if others:
+                error.add_note(f"it is called as {self._with_others.example(others)}, because of map_key or also")
             elif not self.keyword:
                 error.add_note("it gets only the image; if it needs the whole sample, move it into the dataset")
             raise
-        if map_ is not None:
-            return self._with_maps.read(result, names(i))
-        view = result.get("image") if isinstance(result, dict) else result
+        view = result.get("images" if clip else "image") if isinstance(result, dict) else result
+        if clip and isinstance(view, list):
+            view = np.stack(view)
         if view is None:
             raise TypeError(f"the transform returned nothing for {names(i)}")
         return view
+
+
+def _row(others: Mapping[Any, Sequence[Any]] | None, i: int) -> dict[Any, Any]:
+    """What belongs to image `i`."""
+    return {key: values[i] for key, values in (others or {}).items()}
 
 
 class ReusesMemory(Exception):  # not an error: the caller makes the views again
@@ -246,54 +273,6 @@ class ReusesMemory(Exception):  # not an error: the caller makes the views again
 
 
 _MANY = 16  # views; a transform that changes half of all images almost never returns this many unchanged
-
-
-def copied(image: Any) -> Any:
-    """Return a writable copy with its own memory. An object that is not an image is returned as it is."""
-    if is_pil(image):
-        return _copied_picture(image)
-    if isinstance(image, np.ndarray):
-        return image.copy()
-    return image.clone() if is_tensor(image) else image
-
-
-def _copied_picture(picture: Any) -> Any:
-    """Copy a PIL image with its attributes (`filename` and the caller's own), except those of the open file."""
-    new = picture.copy()
-    for name, value in vars(picture).items():
-        if name not in vars(new) and not name.startswith("_") and name not in _OF_A_FILE:
-            setattr(new, name, value)
-    new.format = picture.format
-    return new
-
-
-_OF_A_FILE = frozenset(("fp", "tile", "decoderconfig", "decodermaxblock", "map"))
-
-
-def _root(array: np.ndarray) -> np.ndarray:
-    """Return the array that `array` is a view of, or `array` itself."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def _owns_its_memory(view: Any) -> bool:
-    """False if an array or a PIL image lies in a buffer of some other object, which may write to it."""
-    if isinstance(view, np.ndarray):
-        return _root(view).base is None
-    return not getattr(view, "readonly", 0) if is_pil(view) else True
-
-
-def _owner(view: Any) -> int:
-    """Return an identifier of a view's memory, unique as long as all views are alive."""
-    if isinstance(view, np.ndarray):
-        return id(_root(view))
-    return int(view.untyped_storage().data_ptr()) if is_tensor(view) else id(view)
-
-
-def _overlap(views: list[Any]) -> bool:
-    """Whether two views share memory: a transform that reuses its result overwrote an earlier view."""
-    return len(set(map(_owner, views))) < len(views)
 
 
 def _albumentations_nodes(transform: Any) -> list[Any]:

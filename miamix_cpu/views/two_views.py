@@ -14,7 +14,8 @@ from miamix_cpu.epochs import IndexedSample
 from miamix_cpu.once import Once, as_integers, share, shared_integers
 from miamix_cpu.plan.streams import VIEWS, batch_key, fingerprint_of, index_bytes, stream
 from miamix_cpu.samples.images import LAYOUTS, TRANSFORMED, as_array, is_planar, is_tensor
-from miamix_cpu.views.transform import Transform, copied
+from miamix_cpu.views.copies import copied
+from miamix_cpu.views.transform import Transform
 from miamix_cpu.workers.passes import EpochCounter, current_fetcher, length_of
 
 

@@ -227,8 +227,8 @@ def _explained(error: Exception, size: int) -> Exception | None:
 
 
 def channels_first_view(images: torch.Tensor) -> torch.Tensor:
-    """Return (N, H, W, C) as a view (N, C, H, W)."""
-    return images.permute(0, 3, 1, 2)
+    """Return (N, H, W, C), or (N, T, H, W, C), as a view (N, C, H, W), or (N, C, T, H, W)."""
+    return images.movedim(-1, 1)
 
 
 def from_array(array: np.ndarray) -> torch.Tensor:

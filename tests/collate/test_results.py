@@ -88,11 +88,11 @@ def test_dtypes_and_memory_formats(dtype, memory_format, workers):
 @pytest.mark.parametrize("memory_format", ["channels_first", "channels_last"])
 def test_in_a_worker_the_batch_is_written_into_shared_memory(memory_format, monkeypatch):
     """What the kernel fills is the memory that travels: its tensor is shared, and nobody copies it."""
-    from miamix_cpu import keyed as module
+    from miamix_cpu import prepared as module
     from miamix_cpu.workers import transport
 
     monkeypatch.setattr(transport, "get_worker_info", lambda: object())
-    monkeypatch.setattr(MiAMixCollator, "_settle_in_worker", lambda self: None)
+    monkeypatch.setattr("miamix_cpu.collate.settle_in_worker", lambda *_: None)
     written = []
     mix_views = module.mix_views
     monkeypatch.setattr(

@@ -61,7 +61,7 @@ def test_opencvs_thread_pool_in_workers(option, in_worker):
 
 def test_opencv_that_is_imported_later(monkeypatch):
     """Its pool is set by the first batch that finds it, and from then on left to the caller."""
-    monkeypatch.setattr("miamix_cpu.collate.get_worker_info", lambda: object())
+    monkeypatch.setattr("miamix_cpu.workers.settling.get_worker_info", lambda: object())
     collate, before = MiAMixCollator(10, NO_SELF, seed=0), cv2.getNumThreads()
     try:
         cv2.setNumThreads(3)

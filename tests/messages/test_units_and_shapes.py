@@ -51,7 +51,7 @@ def test_many_channels_and_few_rows_are_refused_with_the_two_ways_to_say_it():
     last = MiAMixCollator(10, PLAIN, seed=0, layout="channels_last")(samples)[0]
     assert (first.shape, last.shape) == ((2, 13, 64, 64), (2, 64, 13, 64))
     kind, words = told(MiAMix(10, PLAIN), np.zeros((2, 13, 64, 64), np.uint8), [0, 1], rng=np.random.default_rng(0))
-    assert "looks like (N, C, H, W): use images.transpose(0, 2, 3, 1)" in words
+    assert "looks like (N, C, H, W): use np.moveaxis(images, -3, -1)" in words
 
 
 @pytest.mark.parametrize("mix", [

@@ -46,7 +46,18 @@ def pasted(run, views, layers, first_layer, begin, end, dtype, planar):
     count = sum("resizemix" in names for names in SAMPLES[begin:end])
     canvas = np.full((count, height * width * channels), 77, dtype)
     run(paste_resized)(
-        canvas, canvas.ctypes.data, second, layers, first_layer, resizes, begin, end, height, width, channels, planar
+        canvas,
+        canvas.ctypes.data,
+        second,
+        layers,
+        first_layer,
+        resizes,
+        begin,
+        end,
+        *(height, width) * 2,
+        channels,
+        planar,
+        False,
     )
     np.testing.assert_array_equal(held, before)
     row = canvas.shape[1] * canvas.itemsize
@@ -94,7 +105,21 @@ def test_each_layer_resizes_the_partner_as_it_was(planar, rng):
         second, canvas = np.array([held.ctypes.data], np.uint64), np.empty((1, 192), np.uint8)
         first_layer = np.array([0, 2])
         paste_resized(
-            canvas, canvas.ctypes.data, second, ordered, first_layer, methods_that("RESIZES"), 0, 1, 8, 8, 3, planar
+            canvas,
+            canvas.ctypes.data,
+            second,
+            ordered,
+            first_layer,
+            methods_that("RESIZES"),
+            0,
+            1,
+            8,
+            8,
+            8,
+            8,
+            3,
+            planar,
+            False,
         )
         found = canvas.reshape(3, 8, 8).transpose(1, 2, 0) if planar else canvas.reshape(8, 8, 3)
         assert np.abs(found - expected).max() <= 0.5
