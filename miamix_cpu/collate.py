@@ -18,7 +18,7 @@ from miamix_cpu.keyed import KeyedMixer
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import needs_masks
-from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.mix.targets import pair_targets, write_targets
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.prepared import Prepared
 from miamix_cpu.samples.samples import Samples, read_samples
@@ -64,7 +64,7 @@ class MiAMixCollator(KeyedMixer):
         Memory format of the result, which is a tensor (N, C, H, W) in both cases. Neither needs a transposed copy.
     targets : "soft" or "pair"
         "soft" targets are (N, num_classes) float32. "pair" targets are (y_a, y_b, lam): the labels, the partners'
-        labels, and the weight of the labels.
+        labels, and the weight of the labels; with partners="layer" they are (labels, weights), (N, k_max + 1) each.
     label_smoothing : float in [0, 1]
         Soft targets y become y * (1 - s) + s / num_classes.
     keys : (str, str)
@@ -91,7 +91,8 @@ class MiAMixCollator(KeyedMixer):
     schedule : MixSchedule, optional
         The probability of mixing, by epoch.
     return_masks : bool
-        Also return the masks, float32 (N, H, W), after the targets or under the key "masks".
+        Also return the masks, float32 (N, H, W), after the targets or under the key "masks"; with partners="layer" one
+        for each view, (N, k_max + 1, H, W).
     return_batch : bool
         Return a `MixedBatch` of tensors instead.
     collate_extras : callable
@@ -282,10 +283,10 @@ class MiAMixCollator(KeyedMixer):
         else:
             images, out = empty(shape, getattr(torch, self.dtype)), empty_array(shape, np.float32)
         with_masks = self.return_masks or needs_masks(plan)
-        masks = empty((len(plan), plan.height, plan.width), torch.float32) if with_masks else None
+        masks = empty(plan.masks_shape, torch.float32) if with_masks else None
         mixing = None if masks is None else masks.numpy()
         if prepared.companions and mixing is None:
-            mixing = empty_array((len(plan), plan.height, plan.width), np.float32)
+            mixing = empty_array(plan.masks_shape, np.float32)
         targets: Any = None
         if (
             self.targets == "soft" and labels is not None
@@ -301,16 +302,16 @@ class MiAMixCollator(KeyedMixer):
         if labels is None:
             targets = extras.pop(self._label_key(parts.kind))
         elif self.targets == "soft":
-            soft_targets(labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets.numpy())
+            write_targets(plan, labels, lam, self.num_classes, self.label_smoothing, targets.numpy())
         else:
-            targets = tuple(from_array(part) for part in (labels.copy(), labels[plan.partner], lam))
+            targets = tuple(from_array(part) for part in pair_targets(plan, labels, lam))
         if not self.return_batch:
             return self._packed(images, targets, masks, extras, parts.kind)
         return MixedBatch(
             images=images,
             targets=targets,
-            lam=from_array(lam),
-            partner=from_array(plan.partner),
+            lam=from_array(lam.astype(np.float32, copy=False)),
+            partner=from_array(plan.sources if plan.is_layered else plan.partner),
             plan=plan,
             masks=masks,
             extras=extras,

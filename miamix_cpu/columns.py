@@ -12,7 +12,7 @@ from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer
 from miamix_cpu.memory import empty_array
-from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.mix.targets import write_targets
 from miamix_cpu.prepared import Prepared
 from miamix_cpu.samples.samples import read_columns, read_samples
 
@@ -158,14 +158,14 @@ class MiAMixBatch(KeyedMixer):
             shape = (len(plan), *view.shape)
         images = empty_array(shape, np.uint8 if dtype == "uint8" else np.float32)
         with_masks = self.return_masks or prepared.companions
-        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if with_masks else None
+        masks = empty_array(plan.masks_shape, np.float32) if with_masks else None
         planar = self.memory_format == "channels_first"
         lam = prepared.mix(images, masks, "uint8" if dtype == "uint8" else "float32", self.mean, self.std, planar)
         images = images.astype(dtype, copy=False)
         if prepared.labels is None:
             return images, None, masks
         targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
-        soft_targets(prepared.labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets)
+        write_targets(plan, prepared.labels, lam, self.num_classes, self.label_smoothing, targets)
         return images, targets, masks
 
 

@@ -80,6 +80,9 @@ class MiAMixConfig:
     second_view : "independent" or "shared"
         "independent" mixes in another random view of the partner. "shared" mixes in the partner's first view, which is
         also used when the partner itself is mixed.
+    partners : "sample" or "layer"
+        "sample": all layers of a sample show the same partner, as in the paper. "layer": each layer brings its own. The
+        weights of the first view and of the layers' partners sum to 1 at each pixel, and their means weigh the labels.
     mixes : "images" or "features"
         "features" leaves the images unmixed: `ManifoldMixup` mixes a hidden layer of the network by the same plan.
         There are no second views then: the features of the partner's first view are mixed in.
@@ -130,6 +133,7 @@ class MiAMixConfig:
     lam_from: str = "merged"
     gauss_scale: str = "paper"
     second_view: str = "independent"
+    partners: str = "sample"
     mixes: str = "images"
     angle_max: float = 180.0
     shear_max: float = 0.5
@@ -161,7 +165,10 @@ class MiAMixConfig:
         check_choice("lam_from", self.lam_from, ("merged", "orig"))
         check_choice("gauss_scale", self.gauss_scale, ("paper", "area"))
         check_choice("second_view", self.second_view, ("independent", "shared"))
+        check_choice("partners", self.partners, ("sample", "layer"))
         check_choice("mixes", self.mixes, ("images", "features"))
+        if self.mixes == "features" and self.partners == "layer":
+            raise ValueError('mixes="features" has one partner a sample: it can\'t be combined with partners="layer"')
         if self.mixes == "features" and self.p_self > 0:
             raise ValueError(
                 f'mixes="features" has no second views that a sample could be mixed with itself by: set p_self=0, got '

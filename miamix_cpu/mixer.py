@@ -14,7 +14,7 @@ from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.companions import mixed_companion
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import mix_views, needs_masks
-from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.mix.targets import pair_targets, write_targets
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
@@ -169,7 +169,7 @@ class MiAMix:
 
     def _warn_unmixed(self, plan: MixPlan) -> None:
         """Warn once that self-pairs stay unmixed because there are no second views."""
-        alone = plan.mixed & (plan.partner == np.arange(len(plan)))
+        alone = plan.mixed & (plan.sources == np.arange(len(plan))[:, None]).all(axis=1)
         if alone.any():
             self._once.warn(
                 "unmixed",
@@ -233,7 +233,7 @@ class MiAMix:
         first = gather(images)
         out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
         with_masks = self.return_masks or needs_masks(plan) or bool(self._ways)
-        masks = empty_array((len(plan), plan.height, plan.width), np.float32) if with_masks else None
+        masks = empty_array(plan.masks_shape, np.float32) if with_masks else None
         other = first if second is None else gather(others)
         given = self._maps(len(plan), second, maps, second_maps)
         views = first.addresses, other.addresses
@@ -246,12 +246,12 @@ class MiAMix:
         soft = None
         if self.targets == "soft":
             soft = np.empty((len(plan), self.num_classes), dtype=np.float32)
-            soft_targets(y, plan.partner, lam, self.num_classes, self.label_smoothing, soft)
+            write_targets(plan, y, lam, self.num_classes, self.label_smoothing, soft)
         return MixedBatch(
             images=out.astype(dtype, copy=False),
-            targets=(y.copy(), y[plan.partner], lam) if soft is None else soft,
-            lam=lam,
-            partner=plan.partner,
+            targets=pair_targets(plan, y, lam) if soft is None else soft,
+            lam=lam.astype(np.float32, copy=False),
+            partner=plan.sources if plan.is_layered else plan.partner,
             plan=plan,
             masks=masks if self.return_masks or needs_masks(plan) else None,
             extras=extras,

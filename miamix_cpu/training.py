@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from miamix_cpu.checks import check_units
 
-#: Soft targets (N, C), or a triple: labels, partners' labels, and the weight of the labels.
-Targets = torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+#: Soft targets (N, C); or labels, partners' labels, and the weight of the labels; or labels and weights, (N, K + 1).
+Targets = torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor]
 
 
 def mixed_cross_entropy(logits: torch.Tensor, targets: Targets, *, reduction: str = "mean") -> torch.Tensor:
@@ -20,7 +20,7 @@ def mixed_cross_entropy(logits: torch.Tensor, targets: Targets, *, reduction: st
     Parameters
     ----------
     logits : (N, C)
-    targets : (N, C), or with `targets="pair"` the triple (y_a, y_b, lam)
+    targets : (N, C), or with `targets="pair"` the triple (y_a, y_b, lam), or with partners="layer" (labels, weights)
         As returned by the collator, on the same device as `logits`.
     reduction : "mean", "sum" or "none"
 
@@ -35,10 +35,9 @@ def mixed_cross_entropy(logits: torch.Tensor, targets: Targets, *, reduction: st
         return F.cross_entropy(logits, targets, reduction=reduction)
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    y_a, y_b, lam = _pair(targets)
-    each = lam * F.cross_entropy(logits, y_a, reduction="none") + (1 - lam) * F.cross_entropy(
-        logits, y_b, reduction="none"
-    )
+    each = torch.zeros_like(logits[:, 0])
+    for labels, weights in _weighed(targets):
+        each = each + weights * F.cross_entropy(logits, labels, reduction="none")
     return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()
 
 
@@ -64,8 +63,8 @@ def mixed_accuracy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
 
     if isinstance(targets, torch.Tensor):
         return right(targets).mean()
-    y_a, y_b, lam = _pair(targets)
-    return (lam * right(y_a) + (1 - lam) * right(y_b)).mean()
+    parts = [weights * right(labels) for labels, weights in _weighed(targets)]
+    return torch.stack(parts).sum(dim=0).mean()
 
 
 def normalize_on_device(
@@ -77,17 +76,20 @@ def normalize_on_device(
 
     Parameters
     ----------
-    images : uint8 (N, C, H, W), contiguous or channels_last; the result has the same memory format
+    images : uint8 (N, C, H, W), contiguous or channels_last, or clips (N, C, T, H, W); the result has the same memory
+        format
     mean, std : C floats, in units of [0, 1]
     dtype : torch.dtype
         Dtype of the result; the computation uses float32.
 
     Returns
     -------
-    (N, C, H, W)
+    (N, C, H, W) or (N, C, T, H, W)
     """
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise TypeError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
+    if images.dtype != torch.uint8 or images.ndim not in (4, 5):
+        raise TypeError(
+            f"images must be uint8 (N, C, H, W) or (N, C, T, H, W), got {images.dtype} {tuple(images.shape)}"
+        )
     # Checks and divisions use Python numbers: reading a value from the device would make the host wait for all queued
     # work, and torch.compile could not continue.
     shifts, scales = ([float(value) for value in values] for values in (mean, std))
@@ -98,7 +100,9 @@ def normalize_on_device(
         raise ValueError(f"std must be above 0, got {tuple(scales)}")
     check_units(shifts, scales)
     factor, shift = (
-        torch.tensor(value, dtype=torch.float32, device="cpu")[:, None, None].to(images.device, non_blocking=True)
+        torch.tensor(value, dtype=torch.float32, device="cpu")
+        .view(-1, *(1,) * (images.ndim - 2))
+        .to(images.device, non_blocking=True)
         for value in (
             [1 / (255 * scale) for scale in scales],
             [shift / scale for shift, scale in zip(shifts, scales, strict=True)],
@@ -107,8 +111,14 @@ def normalize_on_device(
     return images.float().mul_(factor).sub_(shift).to(dtype)
 
 
-def _pair(targets: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    if not isinstance(targets, (tuple, list)) or len(targets) != 3:
-        raise TypeError(f"targets must be a tensor (N, C) or (y_a, y_b, lam), got {type(targets).__name__}")
+def _weighed(targets: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the labels and their weights, one after the other."""
+    if not isinstance(targets, (tuple, list)) or len(targets) not in (2, 3):
+        raise TypeError(
+            f"targets must be a tensor (N, C), (y_a, y_b, lam) or (labels, weights), got {type(targets).__name__}"
+        )
+    if len(targets) == 2:
+        labels, weights = targets
+        return list(zip(labels.unbind(1), weights.unbind(1), strict=True))
     y_a, y_b, lam = targets
-    return y_a, y_b, lam
+    return [(y_a, lam), (y_b, 1 - lam)]

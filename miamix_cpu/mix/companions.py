@@ -9,11 +9,11 @@ import numpy as np
 
 from miamix_cpu.jit.flags import entry
 from miamix_cpu.jit.intrinsics import array_at
-from miamix_cpu.masks import methods_that
 from miamix_cpu.masks.resample import average_area
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.blend import blend, to_weights
-from miamix_cpu.mix.resize import paste_resized
+from miamix_cpu.mix.layered import add_classes_of_layers, choose_of_layers, weigh_maps
+from miamix_cpu.mix.resize import resized_views
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.samples.addresses import Gathered
 from miamix_cpu.samples.companions import Way
@@ -57,40 +57,37 @@ def mix_companion(
     first : Images
     second : Gathered, the entry's second views by sample
     out : array of `companion_shape`, C-contiguous; overwritten
-    masks : float32 (N, H, W)
+    masks : float32 (N, H, W), or (N, K + 1, H, W) where each layer has a partner of its own
     planar_out : bool, (N, C, .., h, w) rather than (N, .., h, w, C)
     """
-    (height, width), channels, n = first.size, first.channels, len(plan)
+    size, channels, n = first.size, first.channels, len(plan)
     weights = masks
-    if (height, width) != masks.shape[1:]:
-        weights = np.empty((n, height, width), np.float32)
-        average_masks(weights, masks)
+    if size != masks.shape[-2:]:
+        weights = np.empty((*masks.shape[:-2], *size), np.float32)
+        average_masks(weights.reshape(-1, *size), masks.reshape(-1, plan.height, plan.width))
     dtype = first.gathered.dtype if way.name == "blend" else np.dtype(_BITS[first.gathered.dtype.itemsize])
-    like, flat = _like(dtype.str), weights.reshape(n, -1)
-    others = second.addresses[plan.partner]
-    resizes = methods_that("RESIZES")
-    resized = resizes[plan.layers["method"]]
-    canvas: np.ndarray
-    if resized.any():
-        count = len(np.unique(plan.layers["sample"][resized]))
-        # Keeps what `others` points to. Zeros: places that can't be seen are left as they are, but read as classes.
-        canvas = np.zeros((count, first.arrays[0].size), dtype)
-        size = plan.height, plan.width
-        paste_resized(
-            canvas, canvas.ctypes.data, others, plan.layers, plan.first_layer, resizes, 0, n, *size,
-            height, width, channels, first.planar, way.name != "blend",
-        )  # fmt: skip
-    views, layout = (first.gathered.addresses, others), (first.planar, planar_out)
+    others = second.addresses[plan.layers_partner if plan.is_layered else plan.partner]
+    starts = np.arange(len(others) + 1) if plan.is_layered else plan.first_layer
+    view, nearest = (*size, channels, first.planar), way.name != "blend"
+    _kept = resized_views(plan, others, starts, 0, len(others), dtype, first.arrays[0].size, view, nearest)
+    flat = weights.reshape(*weights.shape[:-2], -1)
+    views = first.gathered.addresses, others, *((plan.first_layer,) if plan.is_layered else ())
+    layout = channels, first.planar, planar_out
     if way.name == "soft":
-        add_classes(out.reshape(n, way.classes, -1), flat, *views, like)
+        out[:] = 0
+        add = add_classes_of_layers if plan.is_layered else add_classes
+        add(out.reshape(n, way.classes, -1), flat, *views, _like(dtype.str))
     elif way.name == "choose":
-        choose_pixels(out.view(dtype).reshape(n, -1), flat, *views, channels, *layout)
+        choose = choose_of_layers if plan.is_layered else choose_pixels
+        choose(out.view(dtype).reshape(n, -1), flat, *views, *layout)
+    elif plan.is_layered:
+        weigh_maps(out.reshape(n, -1), flat, *views, *layout)
     else:
         if dtype == np.uint8:
             fixed = np.empty(flat.shape, np.int16)
             fix_weights(fixed, flat)
             flat = fixed
-        blend_maps(out.reshape(n, -1), flat, *views, channels, *layout)
+        blend_maps(out.reshape(n, -1), flat, *views, *layout)
 
 
 def mixed_companion(plan: MixPlan, way: Way, views: Any, masks: Any) -> np.ndarray:
@@ -212,7 +209,7 @@ def add_classes(out: np.ndarray, weights: np.ndarray, first: np.ndarray, second:
 
     Parameters
     ----------
-    out : float32 (N, classes, P), C-contiguous; overwritten
+    out : float32 (N, classes, P), zeros, C-contiguous; changed
     weights : float32 (N, P), C-contiguous
     first, second : uint64 (N,), addresses of maps (P,) of classes
     like : an array of the maps' dtype, with any values
@@ -221,10 +218,6 @@ def add_classes(out: np.ndarray, weights: np.ndarray, first: np.ndarray, second:
     for i in range(n):
         f, s = array_at(first[i], pixels, like.dtype), array_at(second[i], pixels, like.dtype)
         w = weights[i]
-        for c in range(out.shape[1]):
-            row = out[i, c]
-            for p in range(pixels):
-                row[p] = np.float32(0.0)
         for p in range(pixels):
             taken = np.float32(1.0) - w[p]
             out[i, f[p], p] += np.float32(1.0) - taken

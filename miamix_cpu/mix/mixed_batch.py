@@ -18,13 +18,16 @@ class MixedBatch:
     Attributes
     ----------
     images : (N, H, W, C) or (N, H, W) from `MiAMix`, (N, C, H, W) from `MiAMixCollator`
-    targets : float32 (N, num_classes), or with `targets="pair"` the triple (y_a, y_b, lam)
+    targets : float32 (N, num_classes), or with `targets="pair"` the triple (y_a, y_b, lam); with partners="layer" the
+        pair (labels, weights), (N, k_max + 1) each
     lam : float32 (N,)
-        The weight of sample i's own label.
+        The weight of sample i's own label. With partners="layer", (N, k_max + 1): the weights of all labels.
     partner : int64 (N,)
+        With partners="layer", (N, k_max + 1): the samples that these are the labels of, i itself first.
     plan : MixPlan
     masks : float32 (N, H, W) or None
-        The weight of the first view at each pixel, with `return_masks=True`.
+        The weight of the first view at each pixel, with `return_masks=True`; with partners="layer" of all views,
+        (N, k_max + 1, H, W).
     extras : dict
         The samples' other entries, collated; by key, or by position for tuples.
     """
@@ -58,7 +61,11 @@ class MixedBatch:
         'sample 0 with sample 1: mixup 0.92, lam 0.08'
         """
         words = self.plan.describe(i)
-        return f"{words}, lam {float(self.lam[i]):.2f}" if len(self.plan.layers_of(i)) else words
+        return (
+            f"{words}, lam {', '.join(f'{float(weight):.2f}' for weight in self.lam[i].reshape(-1))}"
+            if len(self.plan.layers_of(i))
+            else words
+        )
 
     def pin_memory(self) -> MixedBatch:
         """The batch in page-locked memory (called by DataLoader with `pin_memory=True`); tensors only."""

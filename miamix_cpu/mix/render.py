@@ -17,8 +17,9 @@ from miamix_cpu.jit.flags import entry
 from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.masks.smooth import smooth
 from miamix_cpu.mix.kernels import mix_bytes, mix_floats
+from miamix_cpu.mix.layered import mix_layers
 from miamix_cpu.mix.merge import BOX, CONSTANT
-from miamix_cpu.mix.resize import paste_resized
+from miamix_cpu.mix.resize import resized_views
 from miamix_cpu.plan.mix_plan import MixPlan
 
 _CHUNK = 1 << 20  # bytes of holes; from 128 KiB to 4 MiB it makes hardly a difference
@@ -39,7 +40,7 @@ def mix_views(
     planar_in: bool = False,
     planar_out: bool = False,
 ) -> np.ndarray:
-    """Render `plan`, straight into `out`; return lam, float32 (N,).
+    """Render `plan`, straight into `out`; return lam, float32 (N,), or with K partners the weights, float64 (N, K + 1).
 
     Parameters
     ----------
@@ -49,31 +50,56 @@ def mix_views(
     dtype : uint8 or float32, of the views
     out : uint8 or float32, N * T * H * W * C values, C-contiguous; T is the number of a clip's frames, 1 for images;
         overwritten
-    masks : float32 (N, H, W), overwritten, or None
+    masks : float32 (N, H, W), or (N, K + 1, H, W), overwritten, or None
     scale, bias : float32 (C,), from `formats.normalisation`
     planar_in, planar_out : bool, (C, H, W) rather than (H, W, C); clips go in as (T, C, H, W) and come out as
         (C, T, H, W), rather than (T, H, W, C)
     """
     if plan.mixes == "features":
         return _leave_unmixed(plan, first, dtype, out, masks, scale, bias, planar_in, planar_out)
+    if plan.is_layered:
+        return _mix_layers(plan, first, second, dtype, out, masks, scale, bias, planar_in, planar_out)
     n, layers, ends, size = len(plan), plan.layers, plan.first_layer, (plan.height, plan.width)
-    second, resizes = second[plan.partner], methods_that("RESIZES")
-    lam, rows = np.empty(n, dtype=np.float32), out.reshape(n, -1)
-    flat_masks = _NO_MASKS if masks is None else masks.reshape(n, -1)
+    second, lam, rows = second[plan.partner], np.empty(n, dtype=np.float32), out.reshape(n, -1)
+    flat_masks, view = _NO_MASKS if masks is None else masks.reshape(n, -1), (*size, scale.size, planar_in)
     rules = (*size, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
     for begin, end, slots, holes, resized in filled_holes(plan, masks is None):
         if resized:
-            canvas = np.empty((resized, rows.shape[1]), dtype)  # keeps what `second` points to
-            address = canvas.ctypes.data
-            paste_resized(
-                canvas, address, second, layers, ends, resizes, begin, end, *size, *size, scale.size, planar_in, False
-            )  # fmt: skip
+            _kept = resized_views(plan, second, ends, begin, end, dtype, rows.shape[1], view)
         given = (rows, lam, flat_masks, holes, slots, first, second, layers, ends, begin, end, *rules)
         if out.dtype == np.uint8:
             mix_bytes(*given)
         else:
             mix_floats(*given, _LIKE[np.dtype(dtype)])
     return lam
+
+
+def _mix_layers(
+    plan: MixPlan,
+    first: np.ndarray,
+    second: np.ndarray,
+    dtype: Any,
+    out: np.ndarray,
+    masks: np.ndarray | None,
+    scale: np.ndarray,
+    bias: np.ndarray,
+    planar_in: bool,
+    planar_out: bool,
+) -> np.ndarray:
+    """`mix_views` where each layer has a partner of its own."""
+    n, layers, ends, size = len(plan), plan.layers, plan.first_layer, (plan.height, plan.width)
+    shares = np.zeros((n, 1 + plan.partner.shape[1]))
+    flat_masks = np.empty((0, 1, 1), np.float32)
+    if masks is not None:
+        masks[:] = 0
+        flat_masks = masks.reshape(n, shares.shape[1], -1)
+    rows, second, view = out.reshape(n, -1), second[plan.layers_partner], (*size, scale.size, planar_in)
+    _kept = resized_views(plan, second, np.arange(len(layers) + 1), 0, len(layers), dtype, rows.shape[1], view)
+    rules = (*size, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
+    for begin, end, slots, holes, _ in filled_holes(plan, False):
+        given = (rows, shares, flat_masks, holes, slots, first, second, layers, ends, begin, end, *rules)
+        mix_layers(*given, _LIKE[np.dtype(dtype)])
+    return shares
 
 
 def filled_holes(plan: MixPlan, boxes: bool) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, int]]:

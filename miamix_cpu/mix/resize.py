@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from miamix_cpu.jit.flags import entry
 from miamix_cpu.jit.intrinsics import array_at
+from miamix_cpu.masks import methods_that
 from miamix_cpu.masks.cutmix import box_of
 from miamix_cpu.masks.resample import average_into, take_nearest
+from miamix_cpu.plan.mix_plan import MixPlan
+
+
+def resized_views(
+    plan: MixPlan,
+    second: np.ndarray,
+    first_layer: np.ndarray,
+    begin: int,
+    end: int,
+    dtype: Any,
+    size: int,
+    view: tuple[int, int, int, bool],
+    nearest: bool = False,
+) -> np.ndarray | None:
+    """Make the second views of samples `begin` to `end` that have a box with the whole partner (`paste_resized`).
+
+    Parameters
+    ----------
+    plan : MixPlan
+    second : uint64 (N,); changed to the addresses of these views
+    first_layer : int64 (N + 1,), the plan's; or 0, 1, 2, .. where each layer has a view of its own
+    begin, end : int
+    dtype : of the views
+    size : int, the number of values of a view
+    view : (rows, columns, channels, planar), as in `paste_resized`
+    nearest : bool
+
+    Returns
+    -------
+    array or None
+        The memory of these views, which must be kept as long as they are in use.
+    """
+    resizes = methods_that("RESIZES")
+    those = slice(first_layer[begin], first_layer[end])
+    resized = resizes[plan.layers["method"][those]]
+    if not resized.any():
+        return None
+    owners = np.repeat(np.arange(begin, end), np.diff(first_layer[begin : end + 1]))
+    # Zeros: places that can't be seen are left as they are, but may be read as classes.
+    canvas = np.zeros((len(np.unique(owners[resized])), size), dtype)
+    paste_resized(
+        canvas, canvas.ctypes.data, second, plan.layers, first_layer, resizes, begin, end, plan.height, plan.width,
+        *view, nearest,
+    )  # fmt: skip
+    return canvas
 
 
 @entry

@@ -5,6 +5,38 @@ from __future__ import annotations
 import numpy as np
 
 from miamix_cpu.jit.flags import exact_entry
+from miamix_cpu.plan.mix_plan import MixPlan
+
+
+def pair_targets(plan: MixPlan, labels: np.ndarray, lam: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(labels, labels of the partners, lam), or with partners="layer" (labels, weights), (N, K + 1) each.
+
+    Parameters
+    ----------
+    plan : MixPlan
+    labels : (N,) or (N, C)
+    lam : from `mix_views`
+    """
+    if plan.is_layered:
+        return labels[plan.sources], lam.astype(np.float32)
+    return labels.copy(), labels[plan.partner], lam
+
+
+def write_targets(
+    plan: MixPlan, labels: np.ndarray, lam: np.ndarray, num_classes: int, label_smoothing: float, out: np.ndarray
+) -> None:
+    """Write soft targets (`soft_targets`, or `layered_targets`).
+
+    Parameters
+    ----------
+    plan : MixPlan
+    labels, num_classes, label_smoothing, out : as in `soft_targets`
+    lam : from `mix_views`
+    """
+    if plan.is_layered:
+        layered_targets(labels, plan.sources, lam, num_classes, label_smoothing, out)
+    else:
+        soft_targets(labels, plan.partner, lam, num_classes, label_smoothing, out)
 
 
 def soft_targets(
@@ -40,6 +72,43 @@ def soft_targets(
             out += np.float32(label_smoothing / num_classes)
         return
     mix_classes(labels, partner, lam, 1 - label_smoothing, label_smoothing / num_classes, out)
+
+
+def layered_targets(
+    labels: np.ndarray,
+    sources: np.ndarray,
+    shares: np.ndarray,
+    num_classes: int,
+    label_smoothing: float,
+    out: np.ndarray,
+) -> None:
+    """The labels of a sample and of its layers' partners, each by its weight, smoothed as in `soft_targets`.
+
+    Parameters
+    ----------
+    labels : int64 (N,) or float32 (N, C)
+    sources : int64 (N, K + 1), `MixPlan.sources`
+    shares : float64 (N, K + 1), which sum to 1
+    num_classes : int
+    label_smoothing : float
+    out : float32 (N, C); overwritten
+
+    Raises
+    ------
+    ValueError
+        Where labels that do not sum to 1 are to be smoothed.
+    """
+    total = np.zeros(out.shape)  # float64, so that weights of equal labels sum to 1 in float32
+    for source, share in zip(sources.T, shares.T, strict=True):
+        if labels.ndim == 1:
+            total[np.arange(len(out)), labels[source]] += share
+        else:
+            total += share[:, None] * labels[source]
+    if label_smoothing:
+        if labels.ndim == 2:
+            check_sums(labels)
+        total = total * (1 - label_smoothing) + label_smoothing / num_classes
+    out[:] = total
 
 
 @exact_entry

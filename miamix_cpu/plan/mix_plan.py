@@ -29,8 +29,9 @@ class MixPlan:
         Of the images, in pixels.
     width : int
         Likewise.
-    partner : int64 (n,)
+    partner : int64 (n,), or (n, k) with partners="layer"
         `partner[i]` is the sample whose second view shows through the holes of sample i; i itself for a self-pair.
+        `partner[i, j]` is that of its layer j alone.
     layers : structured array `LAYER` (number of layers,)
         One record a layer, ordered by sample. A sample without layers is not mixed.
     first_layer : int64 (n + 1,)
@@ -78,8 +79,44 @@ class MixPlan:
         """The samples that are the partner of a mixed one, in order; none where features are mixed."""
         if self.mixes == "features":
             return []
+        if self.is_layered:
+            return sorted(set(self.layers_partner.tolist()))
         ends = self.first_layer.tolist()
         return sorted({t for t, start, end in zip(self.partner.tolist(), ends, ends[1:], strict=False) if end > start})
+
+    @property
+    def is_layered(self) -> bool:
+        """Whether each layer has a partner of its own (partners="layer")."""
+        return self.partner.ndim == 2
+
+    @property
+    def layers_partner(self) -> np.ndarray:
+        """int64 (number of layers,): the partner of each layer."""
+        samples = self.layers["sample"]
+        if not self.is_layered:
+            partners: np.ndarray = self.partner[samples]
+        else:
+            partners = self.partner[samples, np.arange(len(samples)) - self.first_layer[samples]]
+        return partners
+
+    @property
+    def masks_shape(self) -> tuple[int, ...]:
+        """(n, height, width), or (n, k + 1, height, width) where each layer has a partner of its own."""
+        views = (1 + self.partner.shape[1],) if self.is_layered else ()
+        return (len(self), *views, self.height, self.width)
+
+    @property
+    def sources(self) -> np.ndarray:
+        """int64 (n, k + 1): whose views are mixed in sample i, itself and then the partners of its layers.
+
+        Places beyond the number of its layers have i itself, with the weight 0.
+        """
+        own = np.arange(len(self))
+        if not self.is_layered:
+            return np.stack([own, self.partner], axis=1)
+        counts = np.diff(self.first_layer)[:, None]
+        partners = np.where(np.arange(self.partner.shape[1]) < counts, self.partner, own[:, None])
+        return np.concatenate([own[:, None], partners], axis=1)
 
     @property
     def shares_views(self) -> bool:
@@ -103,12 +140,13 @@ class MixPlan:
         layers = self.layers_of(i)
         if not len(layers):
             return f"sample {i}, not mixed"
-        partner = int(self.partner[i])
-        who = "another view of itself" if partner == i else f"sample {partner}"
-        if partner == i and self.shares_views:
-            who = "itself"
-        words = " then ".join(describe_layer(layer) for layer in layers)
-        return f"sample {i} with {who}: {words}"
+        itself = "itself" if self.shares_views else "another view of itself"
+        partners = self.partner[i].reshape(-1).tolist()
+        names = [itself if partner == i else f"sample {partner}" for partner in partners]
+        if not self.is_layered:
+            return f"sample {i} with {names[0]}: {' then '.join(map(describe_layer, layers))}"
+        words = [f"{describe_layer(layer)} with {name}" for layer, name in zip(layers, names, strict=False)]
+        return f"sample {i}: {' then '.join(words)}"
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the plan to `path` as npz, without pickle; `.npz` is appended where it is missing."""

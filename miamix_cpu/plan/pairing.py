@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from miamix_cpu.jit.flags import exact
+from miamix_cpu.jit.flags import exact, exact_entry
 
 
 def uniforms_for(n: int) -> int:
@@ -57,3 +57,19 @@ def draw_partners(partner: np.ndarray, p_self: float, uniforms: np.ndarray) -> b
         if uniforms[i] < p_self:
             partner[i] = i
     return True
+
+
+@exact_entry
+def draw_pairing(partner: np.ndarray, p_self: float, uniforms: np.ndarray) -> bool:
+    """`draw_partners` by itself, for layers that bring partners of their own.
+
+    Parameters
+    ----------
+    partner, p_self, uniforms : as in `draw_partners`
+
+    Returns
+    -------
+    bool
+        False where `uniforms` did not suffice.
+    """
+    return draw_partners(partner, p_self, uniforms)  # type: ignore[no-any-return]

@@ -33,7 +33,7 @@ def check_plan(plan: MixPlan) -> None:
         (plan.mixes in ("images", "features"), "mixes must be 'images' or 'features'"),
         (0 <= plan.depth < 1, "depth must be in [0, 1)"),
         (plan.key is None or len(plan.key) == 16, "key must be 16 bytes"),
-        (n >= 1 and plan.partner.ndim == 1, "partner must be one-dimensional and not empty"),
+        (n >= 1 and plan.partner.ndim in (1, 2), "partner must have one or two dimensions and not be empty"),
         (bool(np.all((plan.partner >= 0) & (plan.partner < n))), "partner must be a sample of the batch"),
         (
             plan.first_layer.shape == (n + 1,)
@@ -42,6 +42,11 @@ def check_plan(plan: MixPlan) -> None:
             and bool(np.all(sizes >= 0)),
             "first_layer must rise from 0 to the number of layers",
         ),
+        (
+            plan.partner.ndim == 1 or bool(np.all(sizes <= plan.partner.shape[1])),
+            "partner must have one column for each layer of a sample",
+        ),
+        (plan.partner.ndim == 1 or plan.mixes == "images", "mixes must be 'images' with a partner for each layer"),
         (bool(np.all(layers["method"] < len(METHODS))), "method must be a known code"),
         (all(bool(np.all(np.abs(c) <= _LARGEST)) for c in numbers), f"layers must be finite, at most {_LARGEST:g}"),
         (bool(np.all(layers["decay"] >= 0)), "decay must be at least 0"),

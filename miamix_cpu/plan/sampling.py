@@ -12,7 +12,7 @@ from miamix_cpu.masks import UNIFORMS, method_of, methods_that
 from miamix_cpu.masks.augment import draw_augmentation
 from miamix_cpu.plan.layers import LAYER
 from miamix_cpu.plan.mix_plan import MixPlan
-from miamix_cpu.plan.pairing import draw_partners, uniforms_for
+from miamix_cpu.plan.pairing import draw_pairing, draw_partners, uniforms_for
 
 _GAMMA_FROM = 0.1  # a gamma variate of this shape is below 1e-300 once in 1e30 draws
 
@@ -92,7 +92,15 @@ def draw_pairs(config: MiAMixConfig, n: int, rng: np.random.Generator) -> tuple[
         drawn = pair_and_divide(
             partner, first_layer, layers, config.k_min, config.k_max, config.p_self, uniforms[:n], uniforms[n:]
         )
-    return partner, first_layer, layers[:drawn]
+    if config.partners == "sample":
+        return partner, first_layer, layers[:drawn]
+    partners = np.empty((n, config.k_max), dtype=np.int64)
+    partners[:, 0] = partner
+    for j in range(1, config.k_max):
+        while not draw_pairing(partner, config.p_self, rng.random(n + uniforms_for(n))):
+            pass
+        partners[:, j] = partner
+    return partners, first_layer, layers[:drawn]
 
 
 def draw_gammas(count: int, alpha: np.ndarray | float, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
