@@ -11,7 +11,7 @@ import numpy as np
 
 LARGE = 1 << 22  # bytes; from here on NumPy asks for huge pages, and malloc returns freed memory to the system
 _ALIGNMENT = 64  # bytes, as torch aligns memory
-_IDLE = 2  # blocks that are kept: a loop uses one batch while the next one is made
+_IDLE = 6  # blocks that are kept: images, masks and further maps of a batch that is in use, and of the next one
 
 # Any thread may take or return a block at any moment, a finaliser among them, so each step is one atomic operation.
 _idle: deque[np.ndarray] = deque(maxlen=_IDLE)

@@ -62,13 +62,13 @@ def _mixed(weight, first, second, scale, bias):  # type: ignore[no-untyped-def] 
 
         first_kind = first
         return integers
-    if (weight, first) != (types.float32, types.float32):
+    if (weight, first) != (types.float32, types.float32) or second not in (types.float32, types.uint8):
         return None
 
     def floats(weight, first, second, scale, bias):  # type: ignore[no-untyped-def]
-        value = weight * first + (np.float32(1.0) - weight) * second
+        value = weight * first + (np.float32(1.0) - weight) * np.float32(second)
         value = first if weight == np.float32(1.0) else value
-        value = second if weight == np.float32(0.0) else value
+        value = np.float32(second) if weight == np.float32(0.0) else value
         return value * scale + bias
 
     return floats

@@ -12,7 +12,7 @@ from miamix_cpu.jit.intrinsics import array_at
 from miamix_cpu.masks.resample import average_area
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.blend import blend, to_weights
-from miamix_cpu.mix.layered import add_classes_of_layers, choose_of_layers, weigh_maps
+from miamix_cpu.mix.layered import add_classes_of_layers, choose_of_layers, compose_maps, room_for
 from miamix_cpu.mix.resize import resized_views
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.samples.addresses import Gathered
@@ -81,7 +81,8 @@ def mix_companion(
         choose = choose_of_layers if plan.is_layered else choose_pixels
         choose(out.view(dtype).reshape(n, -1), flat, *views, *layout)
     elif plan.is_layered:
-        weigh_maps(out.reshape(n, -1), flat, *views, *layout)
+        room = room_for(flat.shape[1], *size, channels, dtype, dtype)
+        compose_maps(out.reshape(n, -1), flat, *views, *layout, *room)
     else:
         if dtype == np.uint8:
             fixed = np.empty(flat.shape, np.int16)
@@ -196,7 +197,8 @@ def choose_pixels(
                 o, w = out[i][t * pixels * step_out + c * plane_out :], weights[i]
                 if step_in == 1 and step_out == 1:
                     for p in range(pixels):
-                        o[p] = now[p] if w[p] >= np.float32(0.5) else then[p]
+                        a, b = now[p], then[p]  # both are read, so that it is a select and no branch
+                        o[p] = a if w[p] >= np.float32(0.5) else b
                 else:
                     for p in range(pixels):
                         value = now[p * step_in] if w[p] >= np.float32(0.5) else then[p * step_in]

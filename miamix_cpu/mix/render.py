@@ -17,7 +17,7 @@ from miamix_cpu.jit.flags import entry
 from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.masks.smooth import smooth
 from miamix_cpu.mix.kernels import mix_bytes, mix_floats
-from miamix_cpu.mix.layered import mix_layers
+from miamix_cpu.mix.layered import mix_layers, room_for
 from miamix_cpu.mix.merge import BOX, CONSTANT
 from miamix_cpu.mix.resize import resized_views
 from miamix_cpu.plan.mix_plan import MixPlan
@@ -96,8 +96,9 @@ def _mix_layers(
     rows, second, view = out.reshape(n, -1), second[plan.layers_partner], (*size, scale.size, planar_in)
     _kept = resized_views(plan, second, np.arange(len(layers) + 1), 0, len(layers), dtype, rows.shape[1], view)
     rules = (*size, plan.merge == "mul", plan.lam_from == "merged", planar_in, planar_out, scale, bias)
+    room = room_for(shares.shape[1], *size, scale.size, np.dtype(dtype), out.dtype)
     for begin, end, slots, holes, _ in filled_holes(plan, False):
-        given = (rows, shares, flat_masks, holes, slots, first, second, layers, ends, begin, end, *rules)
+        given = (rows, shares, flat_masks, *room, holes, slots, first, second, layers, ends, begin, end, *rules)
         mix_layers(*given, _LIKE[np.dtype(dtype)])
     return shares
 
