@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real
+from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real, short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +258,8 @@ def set_fields(options: Any, **values: Any) -> None:
 def pair_of(name: str, value: Any) -> tuple[Any, Any]:
     """Return `value` as (low, high); raise TypeError unless it is a pair of numbers."""
     if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(isinstance(v, Real) for v in value):
-        raise TypeError(f"{name} must be a pair (low, high), got {value!r}")
+        example = f": set, for example, {name}=({value}, {value})" if isinstance(value, Real) else ""
+        raise TypeError(f"{name} must be a pair (low, high), got {short(value)}{example}")
     return value[0], value[1]
 
 
