@@ -100,7 +100,8 @@ class HMixOptions:
     ----------
     share : float in [0, 1]
         The share of the ratio that the box takes; the rest is blended over the image outside of it. 0 is mixup, 1 is
-        cutmix whose clipped part is made up for by blending. The paper uses 0.5.
+        cutmix whose clipped part is made up for by blending. The paper uses 0.5. Boxes are whole pixels: one may hold
+        more than a small ratio, and then the mean is above the ratio.
     """
 
     share: float = 0.5
