@@ -214,30 +214,49 @@ def spectral(grey: np.ndarray) -> np.ndarray:
     float32 (n, h, w), at least 0
         0 everywhere for a constant image.
     """
-    spectrum = np.fft.fft2(grey.astype(np.float64) / 255, axes=(1, 2))
-    amplitude = np.abs(spectrum)
-    logs = np.log(amplitude + _EPSILON)
-    residual = np.exp(logs - _box(_box(logs, 1), 2))
-    found = np.abs(np.fft.ifft2(spectrum / (amplitude + _EPSILON) * residual, axes=(1, 2)))
-    found[grey.max(axis=(1, 2)) == grey.min(axis=(1, 2))] = 0
-    return _gaussian(_gaussian(found, 1), 2).astype(np.float32)
+    guides = np.empty(grey.shape, np.float32)
+    for first in range(0, len(grey), _TOGETHER):
+        some = grey[first : first + _TOGETHER]
+        found = _whitened(some).astype(np.float32)
+        found[some.max(axis=(1, 2)) == some.min(axis=(1, 2))] = 0
+        guides[first : first + _TOGETHER] = _gaussian(_gaussian(found, 1), 2)
+    return guides
 
 
 _EPSILON = 1e-8
+#: Images that are computed together: few enough for a core's cache. All of a batch of 128 take up to thrice as long.
+_TOGETHER = 16
 #: Gaussian filter of 7 pixels, sigma 3.
 _WEIGHTS = np.exp(-0.5 * (np.arange(-3, 4) / 3) ** 2)
-_WEIGHTS /= _WEIGHTS.sum()
+_WEIGHTS = (_WEIGHTS / _WEIGHTS.sum()).astype(np.float32)
 
 
-def _box(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of three neighbours; a spectrum goes on at the other end."""
-    mean: np.ndarray = (np.roll(values, 1, axis) + values + np.roll(values, -1, axis)) / 3
-    return mean
+def _whitened(grey: np.ndarray) -> np.ndarray:
+    """Size of the image whose spectrum has the residual for its amplitudes, float64 (n, h, w).
+
+    The residual is exp(log a - mean of log a around it), a = amplitude + epsilon. The spectrum divided by a, times the
+    residual, is the spectrum times exp(-mean). In float32, the errors of amplitudes that should be 0 would be far above
+    epsilon, and a diagonal gradient's guide another one.
+    """
+    height, width = grey.shape[1:]
+    spectrum = np.fft.rfft2(grey / 255, axes=(1, 2))  # columns up to width // 2
+    logs = np.log(np.abs(spectrum) + _EPSILON)
+    # The next column at either end is a mirror image of one that is there: frequencies (-y, -x) and (y, x) are alike.
+    half = logs.shape[2]
+    ends = logs[:, :, [min(1, half - 1), width - half]][:, -np.arange(height)]
+    wide = np.concatenate([ends[:, :, :1], logs, ends[:, :, 1:]], axis=2)
+    sums = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
+    sums = np.roll(sums, 1, 1) + sums + np.roll(sums, -1, 1)
+    whitened: np.ndarray = np.abs(np.fft.irfft2(spectrum * np.exp(sums / -9), s=(height, width), axes=(1, 2)))
+    return whitened
 
 
 def _gaussian(values: np.ndarray, axis: int) -> np.ndarray:
-    """Gaussian filter along one axis; the border is repeated."""
-    size, filtered = values.shape[axis], np.zeros_like(values)
-    for offset, weight in zip(range(-3, 4), _WEIGHTS, strict=True):
-        filtered += weight * np.take(values, np.clip(np.arange(size) + offset, 0, size - 1), axis)
+    """Gaussian filter along the axis 1 or 2; the border is repeated."""
+    size = values.shape[axis]
+    padded = np.take(values, np.clip(np.arange(-3, size + 3), 0, size - 1), axis)
+    parts = [padded[:, k : k + size] if axis == 1 else padded[:, :, k : k + size] for k in range(7)]
+    filtered: np.ndarray = _WEIGHTS[3] * parts[3]
+    for k in range(3):
+        filtered += _WEIGHTS[k] * (parts[k] + parts[6 - k])
     return filtered
