@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -48,17 +48,17 @@ class MiAMixConfig:
 
     Parameters
     ----------
-    alpha : float, or one for each of `methods`: a tuple, or a mapping from their names
+    alpha : float, or one for each of `methods`: a tuple, an array, or a mapping from their names
         Concentration of the Dirichlet distribution from which the ratios are drawn (eq. 9), above 0. The ratios of k
         layers are the first k components of Dir(alpha_1, .., alpha_k, alpha_1 + .. + alpha_k), where alpha_j is that
-        of layer j's method. A mapping is kept as a tuple.
+        of layer j's method. An array or a mapping is kept as a tuple.
     k_min, k_max : int
         The number of layers is uniform on {k_min, .., k_max}. For a fixed k, set k_min = k_max (Table 5).
     methods : tuple of str
         Any of "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix", "hmix", "smoothmix", "resizemix", "saliencymix",
         "attentivecutmix", "guidedmixup".
-    weights : tuple of float, or a mapping from the names of `methods`
-        Relative frequency with which each of `methods` is drawn. A mapping is kept as a tuple.
+    weights : tuple or array of float, or a mapping from the names of `methods`
+        Relative frequency with which each of `methods` is drawn. An array or a mapping is kept as a tuple.
     ratio_range : (float, float)
         (low, high), 0 <= low <= high <= 1: a ratio r that was drawn becomes low + (high - low) * r. Methods that draw
         the size of their hole themselves (smoothmix, resizemix, cutmix.minmax) are not affected.
@@ -187,8 +187,12 @@ class MiAMixConfig:
                 raise TypeError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
 
     def _check_methods(self) -> None:
-        if isinstance(self.methods, str):
-            raise TypeError(f"methods must be a tuple of names, got the string {self.methods!r}")
+        if isinstance(self.methods, str) or not isinstance(self.methods, Iterable):
+            kind = "the string " if isinstance(self.methods, str) else ""
+            names = f"({self.methods!r},)" if self.methods in METHODS else "('mixup', 'cutmix')"
+            raise TypeError(
+                f"methods must be a tuple of names, got {kind}{short(self.methods)}: set, for example, methods={names}"
+            )
         methods = tuple(self.methods)
         if not methods:
             raise ValueError("methods must name at least one method, got none")
@@ -199,16 +203,15 @@ class MiAMixConfig:
         weights = _by_method("weights", self.weights, methods)
         if len(weights) != len(methods):
             kept = ", because methods were set but not weights" if weights == _DEFAULT_WEIGHTS else ""
-            equal = f"({', '.join('1' for _ in methods)}{',' if len(methods) == 1 else ''})"
             raise ValueError(
                 f"weights must have one number for each of {methods!r}, got {len(weights)}{kept}: set, for example, "
-                f"weights={equal}"
+                f"weights={_ones(methods)}"
             )
         weights = tuple(check_real("weights", weight) for weight in weights)
         if sum(weights) == 0:
             raise ValueError(f"weights must not all be 0, got {weights!r}")
         alpha: Any = self.alpha
-        if isinstance(alpha, (tuple, list, Mapping)):
+        if isinstance(alpha, (tuple, list, np.ndarray, Mapping)):
             alpha = _by_method("alpha", alpha, methods)
             if len(alpha) != len(methods):
                 raise ValueError(f"alpha must be a number, or one for each of {methods!r}, got {len(alpha)}")
@@ -321,8 +324,13 @@ def _check_name(name: Any, names: tuple[str, ...], what: str) -> None:
 
 def _by_method(name: str, values: Any, methods: tuple[str, ...]) -> tuple[Any, ...]:
     """Return numbers by method as a tuple; a mapping must have one for each of `methods`, and no other."""
+    if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
+        raise TypeError(
+            f"{name} must be a tuple, a 1-D array or a mapping, with one number for each of {methods!r}, got "
+            f"{short(values)}: set, for example, {name}={_ones(methods)}"
+        )
     if not isinstance(values, Mapping):
-        return tuple(values)
+        return tuple(values.tolist() if isinstance(values, np.ndarray) else values)
     for method in values:
         check_method(method)
         if method not in methods:
@@ -331,3 +339,8 @@ def _by_method(name: str, values: Any, methods: tuple[str, ...]) -> tuple[Any, .
         if method not in values:
             raise ValueError(f"{name} must have a number for each of {methods!r}, got none for {method!r}")
     return tuple(values[method] for method in methods)
+
+
+def _ones(methods: tuple[str, ...]) -> str:
+    """A 1 for each of `methods`, as code."""
+    return f"({', '.join('1' for _ in methods)}{',' if len(methods) == 1 else ''})"

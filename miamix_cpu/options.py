@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real
+from miamix_cpu.checks import check_bool, check_choice, check_integer, check_real, short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,8 @@ class HMixOptions:
     ----------
     share : float in [0, 1]
         The share of the ratio that the box takes; the rest is blended over the image outside of it. 0 is mixup, 1 is
-        cutmix whose clipped part is made up for by blending. The paper uses 0.5.
+        cutmix whose clipped part is made up for by blending. The paper uses 0.5. Boxes are whole pixels: one may hold
+        more than a small ratio, and then the mean is above the ratio.
     """
 
     share: float = 0.5
@@ -258,7 +259,8 @@ def set_fields(options: Any, **values: Any) -> None:
 def pair_of(name: str, value: Any) -> tuple[Any, Any]:
     """Return `value` as (low, high); raise TypeError unless it is a pair of numbers."""
     if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(isinstance(v, Real) for v in value):
-        raise TypeError(f"{name} must be a pair (low, high), got {value!r}")
+        example = f": set, for example, {name}=({value}, {value})" if isinstance(value, Real) else ""
+        raise TypeError(f"{name} must be a pair (low, high), got {short(value)}{example}")
     return value[0], value[1]
 
 

@@ -103,6 +103,20 @@ def test_numbers_by_method_are_kept_as_a_tuple_in_the_methods_order():
     assert isinstance(MiAMixConfig(alpha=3).alpha, float)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, object])
+def test_arrays_are_kept_as_tuples_of_pythons_floats(dtype):
+    numbers = np.array([0.5, 2], dtype) + 1
+    given = numbers.tolist()
+    config = MiAMixConfig.plain("cutmix", "mixup", alpha=numbers, weights=numbers[::-1])
+    assert (config.alpha, config.weights) == (tuple(given), tuple(given[::-1]))
+    assert {type(value) for value in config.alpha + config.weights} == {float}
+    assert config == MiAMixConfig.plain("cutmix", "mixup", alpha=given, weights=given[::-1])
+    assert hash(config) == hash(config.replace())
+    assert "array" not in repr(config)
+    numbers[:] = 7
+    assert config.alpha == tuple(given)
+
+
 BASELINE = {"k_min": 1, "k_max": 1, "p_self": 0, "p_aug": 0, "p_smooth": 0, "second_view": "shared", "alpha": 1.0}
 #: Each recipe's methods, all with equal weights, and what differs from `BASELINE`.
 RECIPES = {

@@ -4,6 +4,10 @@ Park, Yun and Chun, "A Unified Analysis of Mixed Sample Data Augmentation: A Los
 arXiv:2208.09913. A box of the area share * ratio, clipped at the border, is 1; outside of it the hole is
 (ratio - b) / (1 - b), b the share of the pixels inside. So the mean is the ratio, clipping included: share 0 is mixup,
 and share 1 is CutMix whose clipped part is made up for by blending.
+
+A box is made of whole pixels, so where the ratio is small or the share near 1, it may hold more of them than the ratio
+asks for. Then nothing is blended (`level` is 0), and the mean is b, which is above the ratio by less than one row and
+one column of the box.
 """
 
 from __future__ import annotations
@@ -54,5 +58,5 @@ def draw_boxes(layers: np.ndarray, code: int, uniforms: np.ndarray, share: float
         layer["cy"], layer["cx"], layer["height"], layer["width"] = uniforms[j, 6], uniforms[j, 7], side, side
         top, bottom, left, right = box_of(uniforms[j, 6], uniforms[j, 7], side, side, rows, columns)
         inside = (bottom - top) * (right - left) / (rows * columns)
-        # The pixels inside may be more than the box's area.
+        # The box's pixels may be more than the whole ratio: then nothing is left to blend.
         layer["level"] = max(0.0, (ratio - inside) / (1 - inside)) if inside < 1 else 0.0

@@ -67,14 +67,18 @@ def aim(layers: np.ndarray, own: np.ndarray, partners: np.ndarray, guides: np.nd
     """
     height, width = guides.shape[1:]
     for j in range(layers.size):
-        bits = guides[partners[j]].ravel().view(np.int32)  # in the order of the numbers, as none is negative
-        most = np.int32(0)
-        for p in range(bits.size):  # vectorises, which a search for the place does not
-            most = bits[p] if bits[p] > most else most
-        peak = 0
-        while bits[peak] < most:
-            peak += 1
-        layers[j]["cy"], layers[j]["cx"] = (peak // width + 0.5) / height, (peak % width + 0.5) / width
+        bits = guides[partners[j]].view(np.int32)  # in the order of the numbers, as none is negative
+        most, top, left = np.int32(-1), 0, 0
+        for y in range(height):
+            row, of_row = bits[y], np.int32(0)
+            for x in range(width):  # vectorises, which a search for the place does not
+                of_row = row[x] if row[x] > of_row else of_row
+            if of_row > most:
+                most, top = of_row, y
+        row = bits[top]
+        while row[left] < most:
+            left += 1
+        layers[j]["cy"], layers[j]["cx"] = (top + 0.5) / height, (left + 0.5) / width
 
 
 def details(layer: np.void) -> list[str]:

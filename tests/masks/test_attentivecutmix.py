@@ -58,14 +58,12 @@ def test_the_highest_cells_are_chosen(run, grid, size, rng):
     """Of the guide's mean over each; of smaller guides too, whose pixels then cover several cells."""
     guides = rng.random((4, *size)).astype(np.float32)
     partners = [3, 0, 2, 2]
-    ties = size[0] < grid or size[1] < grid
     for count in range(0, grid * grid + 1, 4):
         blocks = aim(run, guides, partners, grid, count / grid**2)
         for block, partner in zip(blocks, partners, strict=True):
             assert block.sum() == count
             assert set(np.unique(block)) <= {0, 1}
-            if not ties:
-                np.testing.assert_array_equal(block, twins.highest_cells(guides[partner], grid, count))
+            np.testing.assert_array_equal(block, twins.highest_cells(guides[partner], grid, count))
             means = twins.average_area(guides[partner], grid, grid).ravel()
             assert means[block == 1].min(initial=2) >= means[block == 0].max(initial=-1) - 1e-6
 
@@ -79,6 +77,28 @@ def test_of_equal_cells_the_first_are_chosen(run, size, rng):
         for count in range(17):
             (block,) = aim(run, [guide], [0], 4, count / 16)
             np.testing.assert_array_equal(block, twins.highest_cells(guide, 4, count))
+
+
+@BOTH_OF_ENTRIES
+@pytest.mark.parametrize("size", [(32, 32), (64, 43), (5, 9), (1, 1), (64, 64), (33, 50)])
+@pytest.mark.parametrize("grid", [3, 7, 20])
+def test_of_a_flat_guide_the_first_cells_are_chosen(run, grid, size):
+    """Also where pixels lie across the edges of cells: shares of pixels are counted in whole numbers."""
+    flat = np.stack([np.full(size, value, np.float32) for value in (0, 0.1, 1 / 3, 0.7, 123.4, 1e-30, 1e30)])
+    first = (np.arange(grid * grid) < 6).astype(np.float32)
+    for block in aim(run, flat, range(len(flat)), grid, 6 / grid**2):
+        np.testing.assert_array_equal(block, first)
+
+
+@BOTH_OF_ENTRIES
+def test_of_cells_that_mirror_each_other_the_first_are_chosen(run, rng):
+    """Equal sums, added up in another order."""
+    half = (rng.integers(0, 512, (32, 16)) / np.float32(255)).astype(np.float32)
+    guide = np.concatenate([half, half[:, ::-1]], axis=1)
+    guide = np.concatenate([guide[:16], guide[15::-1]])
+    for count in range(0, 50, 3):
+        (block,) = aim(run, [guide], [0], 7, count / 49)
+        np.testing.assert_array_equal(block, twins.highest_cells(guide, 7, count))
 
 
 @given(st.integers(1, 64), st.data())

@@ -111,9 +111,14 @@ def peak(guide):
 
 def highest_cells(guide, grid, count):
     """1 for the `count` cells of a grid whose mean is largest, the first index first among equals, row by row."""
-    means = average_area(guide, grid, grid).ravel()
+    rows, columns = (np.rint(covered(grid, size) * size) for size in guide.shape)  # in whole numbers
+    sums = [
+        math.fsum((guide[np.ix_(row > 0, column > 0)] * np.outer(row[row > 0], column[column > 0])).ravel())
+        for row in rows
+        for column in columns
+    ]
     chosen = np.zeros(grid * grid)
-    chosen[sorted(range(grid * grid), key=lambda p: (-means[p], p))[:count]] = 1
+    chosen[sorted(range(grid * grid), key=lambda p: (-sums[p], p))[:count]] = 1
     return chosen
 
 

@@ -1,8 +1,10 @@
 """What a newcomer gives for the configuration."""
 
+import numpy as np
 import pytest
 
-from miamix_cpu import MiAMix, MiAMixBatch, MiAMixCollator, MiAMixConfig
+from miamix_cpu import CutMixOptions, GridMixOptions, MiAMix, MiAMixBatch, MiAMixCollator, MiAMixConfig
+from tests.messages.common import told
 
 
 @pytest.mark.parametrize(("config", "words"), [
@@ -80,9 +82,61 @@ def test_a_mapping_of_an_unknown_method_names_the_nearest(name):
     ({"alpha": (1.0,)}, ValueError, r"alpha must be a number, or one for each of \('mixup', 'cutmix'\), got 1"),
     ({"alpha": [1.0, 1.0, 1.0]}, ValueError, "alpha must be a number, or one for each of .*, got 3"),
     ({"weights": {"mixup": 1.0, "cutmix": -2.0}}, ValueError, "weights must be at least 0 and finite, got -2.0"),
+    ({"alpha": np.array([1.0, -2.0])}, ValueError, "alpha must be above 0 and finite, got -2.0"),
+    ({"alpha": np.array([True, True])}, TypeError, "alpha must be a number, got True"),
+    ({"alpha": np.ones(3)}, ValueError, "alpha must be a number, or one for each of .*, got 3"),
+    ({"weights": np.ones(3)}, ValueError, r"weights must have one number for each of .*, got 3: set, .*weights=\(1, 1\)"),
+    ({"weights": np.array([1.0, np.nan])}, ValueError, "weights must be at least 0 and finite, got nan"),
     ({"weights": {"mixup": 0.0, "cutmix": 0.0}}, ValueError, r"weights must not all be 0, got \(0.0, 0.0\)"),
     ({"weights": {"mixup": 1.0, "cutmix": None}}, TypeError, "weights must be a number, got None"),
 ])  # fmt: skip
 def test_bad_numbers_of_methods_are_named(changes, error, words):
     with pytest.raises(error, match=words):
         MiAMixConfig.plain("mixup", "cutmix", **changes)
+
+
+@pytest.mark.parametrize(("values", "given"), [
+    (5, "5"), (None, "None"), ("2, 1", "'2, 1'"), (np.float32(2), "np.float32(2.0)"), (np.array(3.0), "array(3.)"),
+    (np.ones((2, 500)), "ndarray of float64 (2, 500)"),
+], ids=["number", "None", "string", "scalar", "array of no dimension", "matrix"])  # fmt: skip
+def test_weights_are_several_numbers(values, given):
+    assert told(MiAMixConfig.plain, "mixup", "cutmix", weights=values) == (
+        TypeError,
+        "weights must be a tuple, a 1-D array or a mapping, with one number for each of ('mixup', 'cutmix'), got "
+        f"{given}: set, for example, weights=(1, 1)",
+    )
+
+
+@pytest.mark.parametrize(("values", "given"), [
+    (np.array(3.0), "array(3.)"), (np.ones((500, 1), np.float32), "ndarray of float32 (500, 1)"),
+], ids=["array of no dimension", "matrix"])  # fmt: skip
+def test_an_array_of_concentrations_has_one_dimension(values, given):
+    assert told(MiAMixConfig.plain, "mixup", alpha=values) == (
+        TypeError,
+        "alpha must be a tuple, a 1-D array or a mapping, with one number for each of ('mixup',), got "
+        f"{given}: set, for example, alpha=(1,)",
+    )
+
+
+@pytest.mark.parametrize(("methods", "words"), [
+    (5, "5: set, for example, methods=('mixup', 'cutmix')"),
+    (None, "None: set, for example, methods=('mixup', 'cutmix')"),
+    ("fmix", "the string 'fmix': set, for example, methods=('fmix',)"),
+    ("fmixx", "the string 'fmixx': set, for example, methods=('mixup', 'cutmix')"),
+], ids=str)  # fmt: skip
+def test_methods_are_several_names(methods, words):
+    assert told(MiAMixConfig, methods=methods) == (TypeError, f"methods must be a tuple of names, got {words}")
+
+
+@pytest.mark.parametrize(("kind", "name", "value", "words"), [
+    (MiAMixConfig, "ratio_range", 0.5, "0.5: set, for example, ratio_range=(0.5, 0.5)"),
+    (MiAMixConfig, "ratio_range", np.float32(0.5), "np.float32(0.5): set, for example, ratio_range=(0.5, 0.5)"),
+    (MiAMixConfig, "ratio_range", None, "None"),
+    (MiAMixConfig, "ratio_range", np.zeros(1000), "ndarray of float64 (1000,)"),
+    (CutMixOptions, "minmax", 0.3, "0.3: set, for example, cutmix.minmax=(0.3, 0.3)"),
+    (GridMixOptions, "cells", 4, "4: set, for example, gridmix.cells=(4, 4)"),
+], ids=str)  # fmt: skip
+def test_one_number_instead_of_a_range(kind, name, value, words):
+    error, told_ = told(kind, **{name: value})
+    assert error is TypeError
+    assert told_.endswith(f"{name} must be a pair (low, high), got {words}")
