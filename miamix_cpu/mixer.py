@@ -239,10 +239,8 @@ class MiAMix:
         views = first.addresses, other.addresses
         plan = aim_layers(plan, *views, first.dtype, first.shape, False, self.guide, given)
         lam = mix_views(plan, *views, first.dtype, out, masks, scale, bias)
-        extras = {}
-        given_also = (also or {}, second_also or {})
-        for name, way, *both in read_given(self._ways, len(plan), second is not None, *given_also):
-            extras[name] = mixed_companion(plan, way, both, masks)
+        companions = read_given(self._ways, len(plan), second is not None, also or {}, second_also or {})
+        extras = {name: mixed_companion(plan, way, views, masks) for name, way, *views in companions}
         soft = None
         if self.targets == "soft":
             soft = np.empty((len(plan), self.num_classes), dtype=np.float32)

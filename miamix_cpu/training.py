@@ -113,7 +113,11 @@ def normalize_on_device(
 
 def _weighed(targets: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return the labels and their weights, one after the other."""
-    if not isinstance(targets, (tuple, list)) or len(targets) not in (2, 3):
+    if (
+        not isinstance(targets, (tuple, list))
+        or len(targets) not in (2, 3)
+        or not all(isinstance(part, torch.Tensor) for part in targets)
+    ):
         raise TypeError(
             f"targets must be a tensor (N, C), (y_a, y_b, lam) or (labels, weights), got {type(targets).__name__}"
         )

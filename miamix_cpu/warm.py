@@ -43,7 +43,7 @@ def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> N
                     compile_method(METHODS.index(name), smoothed, views)
     for views, mixed in MIXES:
         if dtype in (None, mixed):
-            compile_mix(views, mixed)
+            compile_mix(views, mixed, config is not None and config.partners == "layer")
 
 
 @cache
@@ -79,10 +79,12 @@ def compile_method(code: int, smoothed: bool, views: str) -> None:
 
 
 @cache
-def compile_mix(views: str, mixed: str) -> None:
-    """Have views of one dtype mixed into images of another."""
-    plan = draw_plan(MiAMixConfig.plain("mixup"), 1, 2, 2, np.random.default_rng(0))
+def compile_mix(views: str, mixed: str, layered: bool) -> None:
+    """Have views of one dtype mixed into images of another, with one partner or with one for each layer."""
+    config = MiAMixConfig.plain("mixup", partners="layer" if layered else "sample", k_max=2)
+    plan = draw_plan(config, 1, 2, 2, np.random.default_rng(0))
     images, ones = np.zeros((1, 2, 2), views), np.ones(1, np.float32)
     address = np.array([images.ctypes.data], np.uint64)
     mix_views(plan, address, address, views, np.empty((1, 2, 2), mixed), None, ones, ones)
-    soft_targets(np.zeros(1, np.int64), plan.partner, ones, 1, 0.0, np.empty((1, 1), np.float32))
+    if not layered:
+        soft_targets(np.zeros(1, np.int64), plan.partner, ones, 1, 0.0, np.empty((1, 1), np.float32))

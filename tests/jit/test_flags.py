@@ -163,9 +163,16 @@ def test_kernels_are_compiled_once(tmp_path):
     """But for what handles several dtypes; a literal among the arguments, say, would double a large one unseen."""
     out = python(LISTENER + "import miamix_cpu; miamix_cpu.warmup()", NUMBA_CACHE_DIR=str(tmp_path))
     times = {name: out.splitlines().count(name) for name in every_kernel()}
-    twice = "mix.kernels mix_floats", "mix.resize paste_resized", "masks.resample average_into", "views.grey copy_grey"
-    by_dtype = {"mix.blend blend": 3, "views.grey to_grey": 2, **dict.fromkeys(twice, 2)}
-    assert times == {**dict.fromkeys(times, 1), **by_dtype}
+    twice = (
+        "mix.kernels mix_floats", "mix.resize paste_resized", "masks.resample average_into", "masks.resample take_nearest",
+        "views.grey copy_grey", "views.grey to_grey",
+    )  # fmt: skip
+    by_dtype = {"mix.blend blend": 3, **dict.fromkeys(twice, 2)}
+    on_demand = [
+        name for name in times if name.startswith(("mix.layered", "mix.companions")) or "pairing draw_pairing" in name
+    ]
+    assert len(on_demand) > 5
+    assert times == {**dict.fromkeys(times, 1), **by_dtype, **dict.fromkeys(on_demand, 0)}
 
 
 def every_kernel():
@@ -202,7 +209,9 @@ for _ in range(20):
      ["mix_bytes"]),
     ("MiAMixConfig.plain('saliencymix')", "uint8",
      {"augment fill_augmentation", "saliencymix draw_boxes", "saliencymix aim", "cutmix fill"}, ["mix_bytes"]),
-], ids=["two methods", "a method that is never drawn", "mixup", "a resized partner", "a guide"])  # fmt: skip
+    ("MiAMixConfig.plain('cutmix', k_max=2, partners='layer')", "uint8",
+     {"augment fill_augmentation", "cutmix draw_boxes", "cutmix fill"}, []),
+], ids=["two methods", "a method that is never drawn", "mixup", "a resized partner", "a guide", "partners of layers"])  # fmt: skip
 def test_what_nobody_uses_is_not_compiled(config, dtype, masks, mixing, tmp_path):
     """A collator compiles what its methods, its smoothing and its dtype need, when it is made, and later nothing."""
     out = python(LISTENER + COLLATE.format(config=config, dtype=dtype), NUMBA_CACHE_DIR=str(tmp_path))
