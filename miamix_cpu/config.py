@@ -38,6 +38,9 @@ METHODS = (
     "hmix", "smoothmix", "resizemix", "saliencymix", "attentivecutmix", "guidedmixup",
 )  # fmt: skip
 
+#: Names of the ways to choose partners.
+PAIRINGS = ("random", "same_class", "other_class")
+
 #: Side of the largest smoothing window in pixels; its square fits into a signed 16-bit integer.
 LARGEST_WINDOW = 181
 
@@ -62,8 +65,15 @@ class MiAMixConfig:
     ratio_range : (float, float)
         (low, high), 0 <= low <= high <= 1: a ratio r that was drawn becomes low + (high - low) * r. Methods that draw
         the size of their hole themselves (smoothmix, resizemix, cutmix.minmax) are not affected.
+    pairing : "random", "same_class", "other_class" or callable
+        Who is mixed with whom, in each batch. "random" is a random derangement. "same_class" is one within each class;
+        a sample that is alone in its class is its own partner. "other_class" is one whose partners have another class,
+        for as many samples as can be: all, if no class has more than half of the batch. The class of a label that is a
+        vector is its largest entry. A callable is called with a copy of the labels, int64 (N,) or float32 (N, C), and
+        the plan's numpy.random.Generator, and returns N partners, integers in [0, N). Define it in a module, so that
+        it can be sent to worker processes.
     p_self : float
-        Probability that a sample is mixed with another view of itself.
+        Probability that a sample is mixed with another view of itself, whatever its partner.
     p_aug : float
         Probability that a mask of cutmix, fmix, gridmix or saliencymix is rotated and sheared.
     p_smooth : float
@@ -123,6 +133,7 @@ class MiAMixConfig:
     methods: tuple[str, ...] = ("mixup", "cutmix", "fmix", "gridmix", "agmix")
     weights: tuple[float, ...] = (2.0, 1.0, 1.0, 1.0, 1.0)
     ratio_range: tuple[float, float] = (0.0, 1.0)
+    pairing: str | Callable[[np.ndarray, np.random.Generator], Any] = "random"
     p_self: float = 0.10
     p_aug: float = 0.25
     p_smooth: float = 0.5
@@ -155,6 +166,12 @@ class MiAMixConfig:
             raise ValueError(f"k_min must be at most k_max={self.k_max}, got {self.k_min}")
         self._check_methods()
         set_fields(self, ratio_range=range_of("ratio_range", self.ratio_range, 0.0, 1.0))
+        if not callable(self.pairing):
+            if not isinstance(self.pairing, str):
+                raise TypeError(
+                    f"pairing must be {', '.join(map(repr, PAIRINGS))} or callable, got {short(self.pairing)}"
+                )
+            _check_name(self.pairing, PAIRINGS, "pairing")
         for name in ("p_self", "p_aug", "p_smooth"):
             set_fields(self, **{name: check_real(name, getattr(self, name), high=1.0)})
         check_choice("merge", self.merge, ("mul", "sum"))

@@ -119,16 +119,40 @@ class MiAMix:
         """
         images = check_batch(images, "images")
         n, height, width = images.shape[:3]
-        return self._render(self.plan(n, height, width, rng=rng), images, labels, second, maps, second_maps)
+        y = self._read_labels(labels, n)
+        plan = self._draw(n, height, width, rng, y)
+        return self._render(plan, images, y, second, maps, second_maps)
 
-    def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator) -> MixPlan:
-        """Draw all random choices for a batch of `n` images of `height` x `width` pixels."""
+    def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator, labels: Any = None) -> MixPlan:
+        """Draw all random choices for a batch of `n` images of `height` x `width` pixels.
+
+        Parameters
+        ----------
+        n, height, width : int, at least 1
+        rng : numpy.random.Generator
+        labels : N integers, or vectors (N, num_classes), optional
+            Needed only if `pairing` is not "random".
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is invalid, or if the pairing needs labels and there are none.
+        """
         n, height, width = (
             check_integer(name, value, low=1) for name, value in (("n", n), ("height", height), ("width", width))
         )
+        return self._draw(n, height, width, rng, None if labels is None else self._read_labels(labels, n))
+
+    def _draw(self, n: int, height: int, width: int, rng: np.random.Generator, labels: np.ndarray | None) -> MixPlan:
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
-        return draw_plan(self.config, n, height, width, rng)
+        return draw_plan(self.config, n, height, width, rng, labels=labels)
+
+    def _read_labels(self, labels: Any, n: int) -> np.ndarray:
+        y = read_labels(labels, self.num_classes)
+        if len(y) != n:
+            raise ValueError(f"labels must have one label for each of {n} images, got {len(y)}")
+        return y
 
     def render(
         self,
@@ -147,16 +171,20 @@ class MiAMix:
         TypeError, ValueError
             If an argument is invalid, or if the plan cannot be rendered (see `MixPlan.checked`).
         """
-        return self._render(plan.checked(), check_batch(images, "images"), labels, second, maps, second_maps)
+        plan, images = plan.checked(), check_batch(images, "images")
+        return self._render(plan, images, self._read_labels(labels, len(plan)), second, maps, second_maps)
 
     def _warn_unmixed(self, plan: MixPlan) -> None:
         """Warn once that self-pairs stay unmixed because there are no second views."""
         alone = plan.mixed & (plan.partner == np.arange(len(plan)))
         if alone.any():
+            pairing = self.config.pairing
+            remedy = "" if pairing == "random" else f" and draw batches in which pairing={pairing!r} finds partners"
             self._once.warn(
                 "unmixed",
                 f"{int(alone.sum())} of {len(plan)} samples are paired with themselves but have no second view, so "
-                "they come out unmixed. Pass other augmented views of the same samples as second=, or set p_self=0",
+                "they come out unmixed. Pass other augmented views of the same samples as second=, or set "
+                f"p_self=0{remedy}",
             )
 
     def _maps(self, count: int, second: Any, maps: Any, second_maps: Any) -> Callable[[int, int], Any] | None:
@@ -177,7 +205,7 @@ class MiAMix:
         return lambda which, sample: (maps, second_maps)[which][sample]
 
     def _render(
-        self, plan: MixPlan, images: np.ndarray, labels: Any, second: Any, maps: Any, second_maps: Any
+        self, plan: MixPlan, images: np.ndarray, y: np.ndarray, second: Any, maps: Any, second_maps: Any
     ) -> MixedBatch:
         if images.shape[:3] != (len(plan), plan.height, plan.width):
             raise ValueError(
@@ -201,9 +229,6 @@ class MiAMix:
         dtype = self.dtype or ("float32" if self.mean is not None else str(images.dtype))
         channels = images.shape[3] if images.ndim == 4 else 1
         scale, bias = normalisation(images.dtype, dtype, channels, self.mean, self.std)
-        y = read_labels(labels, self.num_classes)
-        if len(y) != len(plan):
-            raise ValueError(f"labels must have one label for each of {len(plan)} images, got {len(y)}")
         first = gather(images)
         out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
         with_masks = self.return_masks or needs_masks(plan)

@@ -6,12 +6,13 @@ from functools import cache
 
 import numpy as np
 
-from miamix_cpu.config import METHODS, MiAMixConfig
+from miamix_cpu.config import METHODS, PAIRINGS, MiAMixConfig
 from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.masks.smooth import smooth
 from miamix_cpu.mix.render import mix_views
 from miamix_cpu.mix.resize import paste_resized
 from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.plan.choose_partners import choose_partners
 from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.views.guides import aim_layers
 
@@ -44,6 +45,8 @@ def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> N
     for views, mixed in MIXES:
         if dtype in (None, mixed):
             compile_mix(views, mixed)
+    if config is not None and config.pairing in PAIRINGS[1:]:
+        compile_pairing(config.pairing)
 
 
 @cache
@@ -73,3 +76,9 @@ def compile_mix(views: str, mixed: str) -> None:
     address = np.array([images.ctypes.data], np.uint64)
     mix_views(plan, address, address, views, np.empty((1, 2, 2), mixed), None, ones, ones)
     soft_targets(np.zeros(1, np.int64), plan.partner, ones, 1, 0.0, np.empty((1, 1), np.float32))
+
+
+@cache
+def compile_pairing(pairing: str) -> None:
+    """Have partners chosen by the labels."""
+    choose_partners(pairing, np.zeros(2, np.int64), np.random.default_rng(0))

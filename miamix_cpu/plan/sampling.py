@@ -10,6 +10,7 @@ from miamix_cpu.config import METHODS, MiAMixConfig
 from miamix_cpu.jit.flags import exact, exact_entry
 from miamix_cpu.masks import UNIFORMS, method_of, methods_that
 from miamix_cpu.masks.augment import draw_augmentation
+from miamix_cpu.plan.choose_partners import choose_partners
 from miamix_cpu.plan.layers import LAYER
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.pairing import draw_partners, uniforms_for
@@ -27,6 +28,7 @@ def draw_plan(
     probability: float = 1.0,
     key: bytes | None = None,
     samples: bytes | None = None,
+    labels: np.ndarray | None = None,
 ) -> MixPlan:
     """Draw everything random about a batch.
 
@@ -38,12 +40,18 @@ def draw_plan(
     rng : numpy.random.Generator
     probability : float in [0, 1]
         Each sample's probability of being mixed at all. Those that are mixed are so in the same way whatever it is.
-    key : bytes, optional
-        What `rng` was made from, kept in the plan.
-    samples : bytes, optional
-        The samples' digest, kept in the plan.
+    key, samples : bytes, optional
+        What `rng` was made from, and the samples' digest. They are kept in the plan.
+    labels : int64 (n,) or float32 (n, C), optional
+        What partners are chosen by, if `config.pairing` is not "random".
+
+    Raises
+    ------
+    ValueError
+        If the pairing needs labels and there are none.
     """
-    partner, first_layer, layers = draw_pairs(config, n, rng)
+    by_labels = config.pairing != "random"
+    partner, first_layer, layers = draw_pairs_by(config, labels, rng) if by_labels else draw_pairs(config, n, rng)
     uniforms = rng.random((len(layers), UNIFORMS))
     counts = np.zeros(len(METHODS), dtype=np.int64)
     choose_methods(layers, uniforms, config.shares, counts)
@@ -53,11 +61,8 @@ def draw_plan(
     draw_layers(config, layers, counts, height, width, uniforms)
     coefficients = draw_coefficients(layers, rng)
     depth = float(rng.random()) if config.mixes == "features" else 0.0
-    if probability < 1:
-        # Last of all, so that a schedule changes who is mixed and nothing else.
-        mixed, k = rng.random(n) < probability, np.diff(first_layer)
-        layers = layers[np.repeat(mixed, k)]
-        np.cumsum(np.where(mixed, k, 0), out=first_layer[1:])
+    if probability < 1:  # last of all, so that a schedule changes who is mixed and nothing else
+        layers = keep_layers(first_layer, layers, rng.random(n) < probability)
     return MixPlan(
         height=height,
         width=width,
@@ -73,6 +78,21 @@ def draw_plan(
         key=key,
         samples=samples,
     )
+
+
+def keep_layers(first_layer: np.ndarray, layers: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+    """Return the layers of some samples only.
+
+    Parameters
+    ----------
+    first_layer : int64 (n + 1,), where each sample's layers begin; changed
+    layers : `LAYER` (L,)
+    mixed : bool (n,), the samples whose layers are kept
+    """
+    k = np.diff(first_layer)
+    np.cumsum(np.where(mixed, k, 0), out=first_layer[1:])
+    kept: np.ndarray = layers[np.repeat(mixed, k)]
+    return kept
 
 
 def draw_pairs(config: MiAMixConfig, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,6 +113,36 @@ def draw_pairs(config: MiAMixConfig, n: int, rng: np.random.Generator) -> tuple[
             partner, first_layer, layers, config.k_min, config.k_max, config.p_self, uniforms[:n], uniforms[n:]
         )
     return partner, first_layer, layers[:drawn]
+
+
+def draw_pairs_by(
+    config: MiAMixConfig, labels: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Do what `draw_pairs` does, with partners that are chosen by the labels.
+
+    Parameters
+    ----------
+    config : MiAMixConfig
+        Its `pairing` is not "random".
+    labels : int64 (n,) or float32 (n, C)
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    ValueError
+        If there are no labels.
+    """
+    if labels is None:
+        raise ValueError(
+            f"pairing={config.pairing!r} chooses partners by the labels, got none: pass labels=, one for each image"
+        )
+    partner = choose_partners(config.pairing, labels, rng)
+    counting, selves = rng.random((2, len(labels)))
+    k = config.k_min + np.floor(counting * (config.k_max - config.k_min + 1)).astype(np.int64)
+    layers = np.zeros(k.sum(), dtype=LAYER)
+    layers["sample"] = np.repeat(np.arange(len(labels)), k)
+    partner = np.where(selves < config.p_self, np.arange(len(labels)), partner)
+    return partner, np.concatenate(([0], np.cumsum(k))), layers
 
 
 def draw_gammas(count: int, alpha: np.ndarray | float, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
