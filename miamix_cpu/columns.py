@@ -12,7 +12,7 @@ from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer, Prepared
 from miamix_cpu.memory import empty_array
-from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.mix.targets import shape_of_targets, soft_targets
 from miamix_cpu.samples.samples import read_columns, read_samples
 
 
@@ -25,7 +25,8 @@ class MiAMixBatch(KeyedMixer):
 
     Parameters
     ----------
-    num_classes : int
+    num_classes : int or None
+        None if labels are numbers: targets are then float32 of the labels' shape, (N,) or (N, d).
     config : MiAMixConfig, optional
         The settings of Table 1 of the paper by default.
     transform : callable, optional
@@ -67,7 +68,7 @@ class MiAMixBatch(KeyedMixer):
     @names_fields
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         config: MiAMixConfig | None = None,
         *,
         transform: Callable[..., Any] | None = None,
@@ -124,7 +125,7 @@ class MiAMixBatch(KeyedMixer):
         Returns
         -------
         dict, or (images, targets, ...) if the samples are tuples
-            targets are float32 (N, num_classes).
+            targets are float32 (N, num_classes), or of the labels' shape if they are numbers.
 
         Raises
         ------
@@ -150,7 +151,7 @@ class MiAMixBatch(KeyedMixer):
         images = empty_array(shape, np.uint8 if dtype == "uint8" else np.float32)
         masks = empty_array((len(plan), plan.height, plan.width), np.float32) if self.return_masks else None
         lam = self._mix(prepared, images, masks, "uint8" if dtype == "uint8" else "float32")
-        targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
+        targets = np.empty(shape_of_targets(prepared.labels, self.num_classes), dtype=np.float32)
         soft_targets(prepared.labels, plan.partner, lam, self.num_classes, self.label_smoothing, targets)
         return images.astype(dtype, copy=False), targets, masks
 

@@ -69,9 +69,9 @@ class MiAMixConfig:
         Who is mixed with whom, in each batch. "random" is a random derangement. "same_class" is one within each class;
         a sample that is alone in its class is its own partner. "other_class" is one whose partners have another class,
         for as many samples as can be: all, if no class has more than half of the batch. The class of a label that is a
-        vector is its largest entry. A callable is called with a copy of the labels, int64 (N,) or float32 (N, C), and
-        the plan's numpy.random.Generator, and returns N partners, integers in [0, N). Define it in a module, so that
-        it can be sent to worker processes.
+        vector is its largest entry. A callable is called with a copy of the labels, int64 (N,) or float32 (N, C), or
+        for numbers (`num_classes=None`) float32 of their shape, and the plan's numpy.random.Generator. It returns N
+        partners, integers in [0, N). Define it in a module, so that it can be sent to worker processes.
     p_self : float
         Probability that a sample is mixed with another view of itself, whatever its partner.
     p_aug : float

@@ -66,7 +66,7 @@ class KeyedMixer:
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         config: MiAMixConfig | None,
         *,
         transform: Callable[..., Any] | None,

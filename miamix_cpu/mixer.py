@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.checks import check_choice, check_integer, check_real, short
-from miamix_cpu.config import MiAMixConfig, names_fields
+from miamix_cpu.config import PAIRINGS, MiAMixConfig, names_fields
 from miamix_cpu.formats import check_dtype, check_normalisation, normalisation
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import mix_views, needs_masks
-from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.mix.targets import shape_of_targets, soft_targets
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
@@ -30,7 +30,8 @@ class MiAMix:
 
     Parameters
     ----------
-    num_classes : int
+    num_classes : int or None
+        None if labels are numbers: soft targets are then float32 of the labels' shape, (N,) or (N, d).
     config : MiAMixConfig, optional
         The settings of Table 1 of the paper by default.
     dtype : "uint8", "float32" or "float16", optional
@@ -62,7 +63,7 @@ class MiAMix:
     @names_fields
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         config: MiAMixConfig | None = None,
         *,
         dtype: Any = None,
@@ -78,8 +79,10 @@ class MiAMix:
         check_choice("targets", targets, TARGETS)
         if label_smoothing and targets == "pair":
             raise ValueError("label_smoothing needs targets='soft', got targets='pair', which is not smoothed")
-        self.num_classes = check_integer("num_classes", num_classes, low=1)
+        self.num_classes = None if num_classes is None else check_integer("num_classes", num_classes, low=1)
         self.config = config or MiAMixConfig()
+        if num_classes is None:
+            _check_numbers(self.config.pairing, label_smoothing)
         self.dtype = None if dtype is None else check_dtype(dtype, ("uint8", "float32", "float16"))
         self.mean, self.std = check_normalisation(mean, std, self.dtype)
         self.targets = targets
@@ -108,7 +111,7 @@ class MiAMix:
         ----------
         images : uint8 or float32 (N, H, W, C) or (N, H, W)
             First views, with any strides. They are not modified.
-        labels : N integers, or vectors (N, num_classes)
+        labels : N integers, or vectors (N, num_classes); with `num_classes=None` N numbers, or vectors (N, d)
         rng : numpy.random.Generator
         second : like `images`, optional
             Second views. `second[i]` is the second view of sample i itself, so sample i is mixed with
@@ -240,7 +243,7 @@ class MiAMix:
         lam = mix_views(plan, *views, first.dtype, out, masks, scale, bias)
         soft = None
         if self.targets == "soft":
-            soft = np.empty((len(plan), self.num_classes), dtype=np.float32)
+            soft = np.empty(shape_of_targets(y, self.num_classes), dtype=np.float32)
             soft_targets(y, plan.partner, lam, self.num_classes, self.label_smoothing, soft)
         return MixedBatch(
             images=out.astype(dtype, copy=False),
@@ -249,6 +252,20 @@ class MiAMix:
             partner=plan.partner,
             plan=plan,
             masks=masks,
+        )
+
+
+def _check_numbers(pairing: Any, label_smoothing: float) -> None:
+    """Raise ValueError for what needs classes if labels are numbers."""
+    if label_smoothing:
+        raise ValueError(
+            "label_smoothing spreads a part of each label over the classes, and with num_classes=None there are none: "
+            f"leave it out, got {label_smoothing!r}"
+        )
+    if pairing in PAIRINGS[1:]:
+        raise ValueError(
+            f"pairing={pairing!r} needs classes, and with num_classes=None there are none: use pairing='random', or a "
+            "function of the labels"
         )
 
 

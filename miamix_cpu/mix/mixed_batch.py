@@ -18,7 +18,8 @@ class MixedBatch:
     Attributes
     ----------
     images : (N, H, W, C) or (N, H, W) from `MiAMix`, (N, C, H, W) from `MiAMixCollator`
-    targets : float32 (N, num_classes), or with `targets="pair"` the triple (y_a, y_b, lam)
+    targets : float32 (N, num_classes), or with `targets="pair"` the triple (y_a, y_b, lam); of the labels' shape if
+        they are numbers
     lam : float32 (N,)
         The weight of sample i's own label.
     partner : int64 (N,)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from miamix_cpu import MiAMix, MiAMixConfig
+from miamix_cpu.plan import choose_partners as choose
 from miamix_cpu.plan.choose_partners import choose_partners, derange_blocks, swap_partners
 from miamix_cpu.plan.sampling import draw_plan
 from tests.kernels import python
@@ -55,8 +56,12 @@ def shares(pairing, labels, rng, draws=20_000):
 
 
 @pytest.mark.parametrize("sizes", [[1, 1], [1, 1, 1], [2, 2], [3, 3, 3], [1] * 6])
-def test_each_partner_of_another_class_is_equally_frequent(sizes, rng):
-    """Where classes are of one size; to 5 standard errors."""
+@pytest.mark.parametrize("swaps", [choose._SWAPS, 0])
+def test_each_partner_of_another_class_is_equally_frequent(sizes, swaps, rng, monkeypatch):
+    """Where classes are of one size; to 5 standard errors. With two classes, even if none are swapped."""
+    if len(sizes) > 2 and swaps == 0:
+        return
+    monkeypatch.setattr(choose, "_SWAPS", swaps)
     labels = np.repeat(np.arange(len(sizes)), sizes)
     allowed = labels[:, None] != labels
     wanted = allowed / allowed.sum(axis=1, keepdims=True)
