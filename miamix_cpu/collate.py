@@ -206,8 +206,8 @@ class MiAMixCollator(KeyedMixer):
         ----------
         samples : list of N tuples `(image, label, ...)`, or of N dicts
             An image is an array (H, W, C) or (H, W), a PIL image, a CPU tensor (C, H, W), or a pair (first view,
-            second view) of these. A label is an integer or a vector (num_classes,); with
-            `num_classes=None` it is a number or a vector (d,).
+            second view) of these. A signal is one row, (1, T, C), or (C, 1, T) as a tensor. A label is an
+            integer or a vector (num_classes,); with `num_classes=None` it is a number or a vector (d,).
 
         Returns
         -------

@@ -18,7 +18,7 @@ from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.samples.addresses import gather
-from miamix_cpu.samples.images import mixable, warn_of_range
+from miamix_cpu.samples.images import check_picture, is_row, mixable, warn_of_range
 from miamix_cpu.samples.labels import read_labels
 from miamix_cpu.views.guides import aim_layers
 
@@ -300,7 +300,9 @@ def check_batch(values: Any, what: str) -> np.ndarray:
     images = mixable(images, what)
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise ValueError(f"{what} must have the shape (N, H, W, C) or (N, H, W) with no empty axis, got {images.shape}")
-    if images.ndim == 4 and images.shape[3] > 4:
+    if images.ndim == 3:
+        check_picture(images.shape[1:], f"each image in {what}")
+    if images.ndim == 4 and images.shape[3] > 4 and not is_row(*images.shape[1:]):
         rows, columns, channels = images.shape[1:]
         if rows <= 4 or (rows < channels and columns == channels):
             raise ValueError(
