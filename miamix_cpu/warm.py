@@ -31,7 +31,7 @@ def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> N
     Parameters
     ----------
     config : MiAMixConfig, optional
-        Only the kernels that it needs; by default those of all methods.
+        Only the kernels that it needs; by default those of all methods and pairings.
     dtype : "uint8" or "float32", optional
         Only for mixed images of this dtype (float32 is also what other floats are made from).
     """
@@ -45,8 +45,9 @@ def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> N
     for views, mixed in MIXES:
         if dtype in (None, mixed):
             compile_mix(views, mixed)
-    if config is not None and config.pairing in PAIRINGS[1:]:
-        compile_pairing(config.pairing)
+    for pairing in PAIRINGS[1:]:
+        if config is None or config.pairing == pairing:
+            compile_pairing(pairing)
 
 
 @cache
