@@ -109,7 +109,7 @@ def derange_blocks(
     bool
         False where `uniforms` did not suffice.
     """
-    used = 0
+    used = starts[0]  # 0: as a literal it would be compiled for separately
     for b in range(starts.size - 1):
         start, end = starts[b], starts[b + 1]
         used = derange(block[start:end], uniforms, used)
