@@ -21,9 +21,9 @@ def cases(size: int) -> dict[str, Callable[[], Any]]:
     from numba import njit
 
     from miamix_cpu import MiAMix, MiAMixConfig
-    from miamix_cpu.config import METHODS
     from miamix_cpu.masks import method_of
     from miamix_cpu.masks.smooth import smooth
+    from miamix_cpu.methods import METHODS
 
     def fill_all(code: int, layers: Any, coefficients: Any) -> None:
         method_of(code).fill(layers, code, slots, holes, coefficients)

@@ -20,7 +20,7 @@ from torch.utils.data import default_collate
 from benchmarks.plain import PlainMiAMix
 from benchmarks.torchvision_wheel import import_torchvision
 from miamix_cpu import MiAMixCollator, MiAMixConfig
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 
 MIXUP_CUTMIX = MiAMixConfig(methods=("mixup", "cutmix"), weights=(1, 1), k_max=1, p_self=0, p_aug=0, p_smooth=0)
 

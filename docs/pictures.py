@@ -22,8 +22,8 @@ from scipy import stats
 
 from miamix_cpu import GridMixOptions, MiAMix, MiAMixConfig, MixPlan
 from miamix_cpu.cli.preview import photographs
-from miamix_cpu.config import METHODS
 from miamix_cpu.masks import UNIFORMS, method_of, methods_that
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.layers import LAYER
 from miamix_cpu.plan.sampling import choose_methods, draw_layers, lay_out
 

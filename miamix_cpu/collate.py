@@ -18,7 +18,7 @@ from miamix_cpu.keyed import KeyedMixer
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import needs_masks
-from miamix_cpu.mix.targets import pair_targets, write_targets
+from miamix_cpu.mix.targets import pair_targets, shape_of_targets, write_targets
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.prepared import Prepared
 from miamix_cpu.samples.samples import Samples, read_samples
@@ -42,7 +42,8 @@ class MiAMixCollator(KeyedMixer):
 
     Parameters
     ----------
-    num_classes : int
+    num_classes : int or None
+        None if labels are numbers: soft targets are then float32 of the labels' shape, (N,) or (N, d).
     config : MiAMixConfig, optional
         The settings of Table 1 of the paper by default.
     transform : callable, optional
@@ -115,7 +116,7 @@ class MiAMixCollator(KeyedMixer):
     @names_fields
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         config: MiAMixConfig | None = None,
         *,
         transform: Callable[..., Any] | None = None,
@@ -218,7 +219,8 @@ class MiAMixCollator(KeyedMixer):
         ----------
         samples : list of N tuples `(image, label, ...)`, or of N dicts
             An image is an array (H, W, C) or (H, W), a PIL image, a CPU tensor (C, H, W), or a pair (first view,
-            second view) of these. A label is an integer or a vector (num_classes,).
+            second view) of these. A signal is one row, (1, T, C), or (C, 1, T) as a tensor. A label is an
+            integer or a vector (num_classes,); with `num_classes=None` it is a number or a vector (d,).
 
         Returns
         -------
@@ -290,8 +292,8 @@ class MiAMixCollator(KeyedMixer):
         targets: Any = None
         if (
             self.targets == "soft" and labels is not None
-        ):  # allocated before mixing, which evicts torch's code from the CPU caches
-            targets = empty((len(plan), self.num_classes), torch.float32)
+        ):  # before mixing, which evicts torch's code from the CPU caches
+            targets = empty(shape_of_targets(labels, self.num_classes), torch.float32)
         lam = prepared.mix(out, mixing, rendered, self.mean, self.std, planar)
         if rendered != self.dtype:
             images.copy_(torch.from_numpy(out))

@@ -12,7 +12,7 @@ from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.epochs import MixSchedule
 from miamix_cpu.keyed import KeyedMixer
 from miamix_cpu.memory import empty_array
-from miamix_cpu.mix.targets import write_targets
+from miamix_cpu.mix.targets import shape_of_targets, write_targets
 from miamix_cpu.prepared import Prepared
 from miamix_cpu.samples.samples import read_columns, read_samples
 
@@ -26,7 +26,8 @@ class MiAMixBatch(KeyedMixer):
 
     Parameters
     ----------
-    num_classes : int
+    num_classes : int or None
+        None if labels are numbers: targets are then float32 of the labels' shape, (N,) or (N, d).
     config : MiAMixConfig, optional
         The settings of Table 1 of the paper by default.
     transform : callable, optional
@@ -70,7 +71,7 @@ class MiAMixBatch(KeyedMixer):
     @names_fields
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         config: MiAMixConfig | None = None,
         *,
         transform: Callable[..., Any] | None = None,
@@ -129,7 +130,7 @@ class MiAMixBatch(KeyedMixer):
         Returns
         -------
         dict, or (images, targets, ...) if the samples are tuples
-            targets are float32 (N, num_classes).
+            targets are float32 (N, num_classes), or of the labels' shape if they are numbers.
 
         Raises
         ------
@@ -164,7 +165,7 @@ class MiAMixBatch(KeyedMixer):
         images = images.astype(dtype, copy=False)
         if prepared.labels is None:
             return images, None, masks
-        targets = np.empty((len(plan), self.num_classes), dtype=np.float32)
+        targets = np.empty(shape_of_targets(prepared.labels, self.num_classes), dtype=np.float32)
         write_targets(plan, prepared.labels, lam, self.num_classes, self.label_smoothing, targets)
         return images, targets, masks
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from miamix_cpu.checks import check_choice, check_integer, check_real, short
+from miamix_cpu.methods import METHODS, PAIRINGS, by_method, check_method, check_name, ones
 from miamix_cpu.options import (
     OPTIONS,
     AGMixOptions,
@@ -31,12 +31,6 @@ from miamix_cpu.options import (
 from miamix_cpu.recipes import RECIPES
 
 Init = TypeVar("Init", bound=Callable[..., None])
-
-#: Names of the mask generators; the index of a name is its code in a plan.
-METHODS = (
-    "mixup", "cutmix", "fmix", "gridmix", "gmix", "agmix",
-    "hmix", "smoothmix", "resizemix", "saliencymix", "attentivecutmix", "guidedmixup",
-)  # fmt: skip
 
 #: Side of the largest smoothing window in pixels; its square fits into a signed 16-bit integer.
 LARGEST_WINDOW = 181
@@ -62,8 +56,15 @@ class MiAMixConfig:
     ratio_range : (float, float)
         (low, high), 0 <= low <= high <= 1: a ratio r that was drawn becomes low + (high - low) * r. Methods that draw
         the size of their hole themselves (smoothmix, resizemix, cutmix.minmax) are not affected.
+    pairing : "random", "same_class", "other_class" or callable
+        Who is mixed with whom, in each batch. "random" is a random derangement. "same_class" is one within each class;
+        a sample that is alone in its class is its own partner. "other_class" is one whose partners have another class,
+        for as many samples as can be: all, if no class has more than half of the batch. The class of a label that is a
+        vector is its largest entry. A callable is called with a copy of the labels, int64 (N,) or float32 (N, C), or
+        for numbers (`num_classes=None`) float32 of their shape, and the plan's numpy.random.Generator. It returns N
+        partners, integers in [0, N). Define it in a module, so that it can be sent to worker processes.
     p_self : float
-        Probability that a sample is mixed with another view of itself.
+        Probability that a sample is mixed with another view of itself, whatever its partner.
     p_aug : float
         Probability that a mask of cutmix, fmix, gridmix or saliencymix is rotated and sheared.
     p_smooth : float
@@ -126,6 +127,7 @@ class MiAMixConfig:
     methods: tuple[str, ...] = ("mixup", "cutmix", "fmix", "gridmix", "agmix")
     weights: tuple[float, ...] = (2.0, 1.0, 1.0, 1.0, 1.0)
     ratio_range: tuple[float, float] = (0.0, 1.0)
+    pairing: str | Callable[[np.ndarray, np.random.Generator], Any] = "random"
     p_self: float = 0.10
     p_aug: float = 0.25
     p_smooth: float = 0.5
@@ -159,6 +161,12 @@ class MiAMixConfig:
             raise ValueError(f"k_min must be at most k_max={self.k_max}, got {self.k_min}")
         self._check_methods()
         set_fields(self, ratio_range=range_of("ratio_range", self.ratio_range, 0.0, 1.0))
+        if not callable(self.pairing):
+            if not isinstance(self.pairing, str):
+                raise TypeError(
+                    f"pairing must be {', '.join(map(repr, PAIRINGS))} or callable, got {short(self.pairing)}"
+                )
+            check_name(self.pairing, PAIRINGS, "pairing")
         for name in ("p_self", "p_aug", "p_smooth"):
             set_fields(self, **{name: check_real(name, getattr(self, name), high=1.0)})
         check_choice("merge", self.merge, ("mul", "sum"))
@@ -200,19 +208,19 @@ class MiAMixConfig:
             check_method(name)
         if len(set(methods)) < len(methods):
             raise ValueError(f"methods must not contain a name twice, got {methods!r}")
-        weights = _by_method("weights", self.weights, methods)
+        weights = by_method("weights", self.weights, methods)
         if len(weights) != len(methods):
             kept = ", because methods were set but not weights" if weights == _DEFAULT_WEIGHTS else ""
             raise ValueError(
                 f"weights must have one number for each of {methods!r}, got {len(weights)}{kept}: set, for example, "
-                f"weights={_ones(methods)}"
+                f"weights={ones(methods)}"
             )
         weights = tuple(check_real("weights", weight) for weight in weights)
         if sum(weights) == 0:
             raise ValueError(f"weights must not all be 0, got {weights!r}")
         alpha: Any = self.alpha
         if isinstance(alpha, (tuple, list, np.ndarray, Mapping)):
-            alpha = _by_method("alpha", alpha, methods)
+            alpha = by_method("alpha", alpha, methods)
             if len(alpha) != len(methods):
                 raise ValueError(f"alpha must be a number, or one for each of {methods!r}, got {len(alpha)}")
             alpha = tuple(check_real("alpha", value, above=True) for value in alpha)
@@ -259,7 +267,7 @@ class MiAMixConfig:
         >>> MiAMixConfig.recipe("deit") == MiAMixConfig.plain("mixup", "cutmix", alpha=(0.8, 1.0))
         True
         """
-        _check_name(name, tuple(RECIPES), "recipe")
+        check_name(name, tuple(RECIPES), "recipe")
         recipe = RECIPES[name]
         make = functools.partial(cls.plain, *recipe.plain) if recipe.plain else cls
         return make(**{**recipe.fields, **changes})
@@ -308,39 +316,3 @@ def names_fields(init: Init) -> Init:
         init(self, *arguments, **options)
 
     return cast(Init, named)
-
-
-def check_method(name: Any) -> None:
-    """Raise ValueError unless `name` is the name of a method; the message suggests a similar name, if any."""
-    _check_name(name, METHODS, "method")
-
-
-def _check_name(name: Any, names: tuple[str, ...], what: str) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.7)
-        guess = f", did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown {what} {short(name)}{guess} The {what}s are {', '.join(names)}")
-
-
-def _by_method(name: str, values: Any, methods: tuple[str, ...]) -> tuple[Any, ...]:
-    """Return numbers by method as a tuple; a mapping must have one for each of `methods`, and no other."""
-    if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
-        raise TypeError(
-            f"{name} must be a tuple, a 1-D array or a mapping, with one number for each of {methods!r}, got "
-            f"{short(values)}: set, for example, {name}={_ones(methods)}"
-        )
-    if not isinstance(values, Mapping):
-        return tuple(values.tolist() if isinstance(values, np.ndarray) else values)
-    for method in values:
-        check_method(method)
-        if method not in methods:
-            raise ValueError(f"{name} has a number for {method!r}, which is not one of methods={methods!r}")
-    for method in methods:
-        if method not in values:
-            raise ValueError(f"{name} must have a number for each of {methods!r}, got none for {method!r}")
-    return tuple(values[method] for method in methods)
-
-
-def _ones(methods: tuple[str, ...]) -> str:
-    """A 1 for each of `methods`, as code."""
-    return f"({', '.join('1' for _ in methods)}{',' if len(methods) == 1 else ''})"

@@ -42,7 +42,7 @@ class KeyedMixer:
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         config: MiAMixConfig | None,
         *,
         transform: Callable[..., Any] | None,
@@ -114,6 +114,7 @@ class KeyedMixer:
         twin._range_is_known = False
         twin.transform = transform
         twin.schedule = MixSchedule(probability=0.0)
+        twin.config = self.config.replace(pairing="random")  # nobody's function is called to pair what stays unmixed
         twin.label_smoothing = 0.0
         return twin
 
@@ -130,7 +131,7 @@ class KeyedMixer:
         key: bytes | None
         if replayed is None:
             key = batch_key(self.seed, epoch, fingerprint)
-            plan_of = partial(self._draw, key, samples, epoch)
+            plan_of = partial(self._draw, key, samples, epoch, labels)
         else:
             replayed = replayed.checked()
             if len(replayed) == len(parts.images) and replayed.samples not in (None, samples):
@@ -233,13 +234,14 @@ class KeyedMixer:
 
         return read(parts.images, "first"), None if parts.seconds is None else read(parts.seconds, "second")
 
-    def _draw(self, key: bytes, samples: bytes, epoch: int, n: int, height: int, width: int) -> MixPlan:
+    def _draw(
+        self, key: bytes, samples: bytes, epoch: int, labels: np.ndarray | None, n: int, height: int, width: int
+    ) -> MixPlan:
         probability = probability_of(self.schedule, epoch)
         if probability > 0 or self._transform is not None:
             self._remember(key)
-        return draw_plan(
-            self.config, n, height, width, stream(key, PLAN), probability=probability, key=key, samples=samples
-        )
+        options: dict[str, Any] = {"probability": probability, "key": key, "samples": samples, "labels": labels}
+        return draw_plan(self.config, n, height, width, stream(key, PLAN), **options)
 
     def _fingerprint(
         self, parts: Samples, raw: tuple[Images | None, Images | None], labels: np.ndarray | None
@@ -268,6 +270,8 @@ class KeyedMixer:
                 "a batch of one sample came out unmixed, because it has no partner and no second view. To leave out a "
                 "last batch that is too small, use DataLoader(drop_last=True)",
             )
+        if shared and self.config.pairing != "random":
+            self._warn_alone(plan)
         if plan.shares_views or not len(plan.layers):
             return views.first.gathered, None
         if not views.has_seconds:
@@ -288,6 +292,17 @@ class KeyedMixer:
                 f"{example.dtype} {example.shape}: both must have the same shape, dtype and layout"
             )
         return by_sample(first.gathered, seconds.gathered, needed), needed
+
+    def _warn_alone(self, plan: MixPlan) -> None:
+        """Warn once if most samples stay unmixed, because they were found no partner but themselves."""
+        alone = int((plan.mixed & (plan.partner == np.arange(len(plan)))).sum())
+        if 1 < len(plan) < 2 * alone:
+            self._once.warn(
+                "alone",
+                f"{alone} of {len(plan)} samples came out unmixed, because pairing={self.config.pairing!r} made them "
+                "their own partners, and there are no second views. Draw batches with several samples of each class, "
+                "or give samples a second view (transform=, TwoViews, second_view='independent')",
+            )
 
 
 def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:

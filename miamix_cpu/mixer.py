@@ -11,16 +11,17 @@ from miamix_cpu.checks import check_choice, check_integer, check_real, short
 from miamix_cpu.config import MiAMixConfig, names_fields
 from miamix_cpu.formats import check_dtype, check_normalisation, normalisation
 from miamix_cpu.memory import empty_array
+from miamix_cpu.methods import PAIRINGS
 from miamix_cpu.mix.companions import mixed_companion
 from miamix_cpu.mix.mixed_batch import MixedBatch
 from miamix_cpu.mix.render import mix_views, needs_masks
-from miamix_cpu.mix.targets import pair_targets, write_targets
+from miamix_cpu.mix.targets import pair_targets, shape_of_targets, write_targets
 from miamix_cpu.once import Once
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.samples.addresses import gather
 from miamix_cpu.samples.companions import check_also, read_given
-from miamix_cpu.samples.images import mixable, size_of, warn_of_range
+from miamix_cpu.samples.images import check_picture, is_row, mixable, size_of, warn_of_range
 from miamix_cpu.samples.labels import read_labels
 from miamix_cpu.views.guides import aim_layers
 
@@ -33,7 +34,8 @@ class MiAMix:
 
     Parameters
     ----------
-    num_classes : int
+    num_classes : int or None
+        None if labels are numbers: soft targets are then float32 of the labels' shape, (N,) or (N, d).
     config : MiAMixConfig, optional
         The settings of Table 1 of the paper by default.
     dtype : "uint8", "float32" or "float16", optional
@@ -68,7 +70,7 @@ class MiAMix:
     @names_fields
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         config: MiAMixConfig | None = None,
         *,
         dtype: Any = None,
@@ -85,8 +87,10 @@ class MiAMix:
         check_choice("targets", targets, TARGETS)
         if label_smoothing and targets == "pair":
             raise ValueError("label_smoothing needs targets='soft', got targets='pair', which is not smoothed")
-        self.num_classes = check_integer("num_classes", num_classes, low=1)
+        self.num_classes = None if num_classes is None else check_integer("num_classes", num_classes, low=1)
         self.config = config or MiAMixConfig()
+        if num_classes is None:
+            _check_numbers(self.config.pairing, label_smoothing)
         self.dtype = None if dtype is None else check_dtype(dtype, ("uint8", "float32", "float16"))
         self.mean, self.std = check_normalisation(mean, std, self.dtype)
         self.targets = targets
@@ -120,7 +124,7 @@ class MiAMix:
         ----------
         images : uint8 or float32 (N, H, W, C) or (N, H, W); clips are (N, T, H, W, C)
             First views, with any strides. They are not modified.
-        labels : N integers, or vectors (N, num_classes)
+        labels : N integers, or vectors (N, num_classes); with `num_classes=None` N numbers, or vectors (N, d)
         rng : numpy.random.Generator
         second : like `images`, optional
             Second views. `second[i]` is the second view of sample i itself, so sample i is mixed with
@@ -133,17 +137,40 @@ class MiAMix:
             are those of both.
         """
         images = check_batch(images, "images")
-        plan = self.plan(len(images), *size_of(images.shape[1:], False), rng=rng)
-        return self._render(plan, images, labels, second, maps, second_maps, also, second_also)
+        y = self._read_labels(labels, len(images))
+        plan = self._draw(len(images), *size_of(images.shape[1:], False), rng, y)
+        return self._render(plan, images, y, second, maps, second_maps, also, second_also)
 
-    def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator) -> MixPlan:
-        """Draw all random choices for a batch of `n` images of `height` x `width` pixels."""
+    def plan(self, n: int, height: int, width: int, *, rng: np.random.Generator, labels: Any = None) -> MixPlan:
+        """Draw all random choices for a batch of `n` images of `height` x `width` pixels.
+
+        Parameters
+        ----------
+        n, height, width : int, at least 1
+        rng : numpy.random.Generator
+        labels : N integers, or vectors (N, num_classes), optional
+            Needed only if `pairing` is not "random".
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is invalid, or if the pairing needs labels and there are none.
+        """
         n, height, width = (
             check_integer(name, value, low=1) for name, value in (("n", n), ("height", height), ("width", width))
         )
+        return self._draw(n, height, width, rng, None if labels is None else self._read_labels(labels, n))
+
+    def _draw(self, n: int, height: int, width: int, rng: np.random.Generator, labels: np.ndarray | None) -> MixPlan:
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
-        return draw_plan(self.config, n, height, width, rng)
+        return draw_plan(self.config, n, height, width, rng, labels=labels)
+
+    def _read_labels(self, labels: Any, n: int) -> np.ndarray:
+        y = read_labels(labels, self.num_classes)
+        if len(y) != n:
+            raise ValueError(f"labels must have one label for each of {n} images, got {len(y)}")
+        return y
 
     def render(
         self,
@@ -164,17 +191,21 @@ class MiAMix:
         TypeError, ValueError
             If an argument is invalid, or if the plan cannot be rendered (see `MixPlan.checked`).
         """
-        images = check_batch(images, "images")
-        return self._render(plan.checked(), images, labels, second, maps, second_maps, also, second_also)
+        plan, images = plan.checked(), check_batch(images, "images")
+        y = self._read_labels(labels, len(plan))
+        return self._render(plan, images, y, second, maps, second_maps, also, second_also)
 
     def _warn_unmixed(self, plan: MixPlan) -> None:
         """Warn once that self-pairs stay unmixed because there are no second views."""
         alone = plan.mixed & (plan.sources == np.arange(len(plan))[:, None]).all(axis=1)
         if alone.any():
+            pairing = self.config.pairing
+            remedy = "" if pairing == "random" else f" and draw batches in which pairing={pairing!r} finds partners"
             self._once.warn(
                 "unmixed",
                 f"{int(alone.sum())} of {len(plan)} samples are paired with themselves but have no second view, so "
-                "they come out unmixed. Pass other augmented views of the same samples as second=, or set p_self=0",
+                "they come out unmixed. Pass other augmented views of the same samples as second=, or set "
+                f"p_self=0{remedy}",
             )
 
     def _maps(self, count: int, second: Any, maps: Any, second_maps: Any) -> Callable[[int, int], Any] | None:
@@ -198,7 +229,7 @@ class MiAMix:
         self,
         plan: MixPlan,
         images: np.ndarray,
-        labels: Any,
+        y: np.ndarray,
         second: Any,
         maps: Any,
         second_maps: Any,
@@ -227,9 +258,6 @@ class MiAMix:
         dtype = self.dtype or ("float32" if self.mean is not None else str(images.dtype))
         channels = 1 if images.ndim == 3 else images.shape[-1]
         scale, bias = normalisation(images.dtype, dtype, channels, self.mean, self.std)
-        y = read_labels(labels, self.num_classes)
-        if len(y) != len(plan):
-            raise ValueError(f"labels must have one label for each of {len(plan)} images, got {len(y)}")
         first = gather(images)
         out = empty_array(images.shape, np.uint8 if dtype == "uint8" else np.float32)
         with_masks = self.return_masks or needs_masks(plan) or bool(self._ways)
@@ -243,7 +271,7 @@ class MiAMix:
         extras = {name: mixed_companion(plan, way, views, masks) for name, way, *views in companions}
         soft = None
         if self.targets == "soft":
-            soft = np.empty((len(plan), self.num_classes), dtype=np.float32)
+            soft = np.empty(shape_of_targets(y, self.num_classes), dtype=np.float32)
             write_targets(plan, y, lam, self.num_classes, self.label_smoothing, soft)
         return MixedBatch(
             images=out.astype(dtype, copy=False),
@@ -253,6 +281,20 @@ class MiAMix:
             plan=plan,
             masks=masks if self.return_masks or needs_masks(plan) else None,
             extras=extras,
+        )
+
+
+def _check_numbers(pairing: Any, label_smoothing: float) -> None:
+    """Raise ValueError for what needs classes if labels are numbers."""
+    if label_smoothing:
+        raise ValueError(
+            "label_smoothing spreads a part of each label over the classes, and with num_classes=None there are none: "
+            f"leave it out, got {label_smoothing!r}"
+        )
+    if pairing in PAIRINGS[1:]:
+        raise ValueError(
+            f"pairing={pairing!r} needs classes, and with num_classes=None there are none: use pairing='random', or a "
+            "function of the labels"
         )
 
 
@@ -290,7 +332,9 @@ def check_batch(values: Any, what: str) -> np.ndarray:
             f"{what} must have the shape (N, H, W, C) or (N, H, W), or (N, T, H, W, C) for clips, with no empty axis, "
             f"got {images.shape}"
         )
-    if images.ndim > 3 and images.shape[-1] > 4:
+    if images.ndim == 3:
+        check_picture(images.shape[1:], f"each image in {what}")
+    if images.ndim > 3 and images.shape[-1] > 4 and not is_row(*images.shape[-3:]):
         rows, columns, channels = images.shape[-3:]
         if rows <= 4 or (rows < channels and columns == channels):
             clip = "T, " if images.ndim == 5 else ""

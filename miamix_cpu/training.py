@@ -21,8 +21,13 @@ def mixed_cross_entropy(logits: torch.Tensor, targets: Targets, *, reduction: st
     ----------
     logits : (N, C)
     targets : (N, C), or with `targets="pair"` the triple (y_a, y_b, lam), or with partners="layer" (labels, weights)
-        As returned by the collator, on the same device as `logits`.
+        As returned by the collator, on the same device as `logits`. Not numbers (`num_classes=None`).
     reduction : "mean", "sum" or "none"
+
+    Raises
+    ------
+    TypeError, ValueError
+        If targets are no such triple or tensor, or are single numbers, or if `reduction` is none of these.
 
     Examples
     --------
@@ -32,11 +37,13 @@ def mixed_cross_entropy(logits: torch.Tensor, targets: Targets, *, reduction: st
     True
     """
     if isinstance(targets, torch.Tensor):
+        _check_classes(logits, targets)
         return F.cross_entropy(logits, targets, reduction=reduction)
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     each = torch.zeros_like(logits[:, 0])
     for labels, weights in _weighed(targets):
+        _check_classes(logits, labels)
         each = each + weights * F.cross_entropy(logits, labels, reduction="none")
     return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()
 
@@ -55,6 +62,11 @@ def mixed_accuracy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
     Returns
     -------
     () tensor in [0, 1]
+
+    Raises
+    ------
+    TypeError, ValueError
+        If targets are no such triple or tensor, are single numbers, or have another number of classes than `logits`.
     """
     predicted = logits.argmax(dim=1)
 
@@ -62,9 +74,13 @@ def mixed_accuracy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
         return (predicted == labels).float() if labels.ndim == 1 else labels.gather(1, predicted[:, None])[:, 0]
 
     if isinstance(targets, torch.Tensor):
+        _check_classes(logits, targets)
         return right(targets).mean()
-    parts = [weights * right(labels) for labels, weights in _weighed(targets)]
-    return torch.stack(parts).sum(dim=0).mean()
+    each = torch.zeros_like(logits[:, 0])
+    for labels, weights in _weighed(targets):
+        _check_classes(logits, labels)
+        each = each + weights * right(labels)
+    return each.mean()
 
 
 def normalize_on_device(
@@ -109,6 +125,19 @@ def normalize_on_device(
         )
     )
     return images.float().mul_(factor).sub_(shift).to(dtype)
+
+
+def _check_classes(logits: torch.Tensor, labels: torch.Tensor) -> None:
+    """Raise TypeError for labels that are single numbers, ValueError for vectors of another length than the logits."""
+    if logits.ndim != 2:
+        return
+    if labels.ndim == 1 and labels.is_floating_point():
+        raise TypeError(
+            f"targets must be classes or (N, {logits.shape[1]}), got numbers, {labels.dtype} {tuple(labels.shape)}: "
+            "with num_classes=None use a loss of numbers, for example torch.nn.functional.mse_loss"
+        )
+    if labels.ndim == 2 and labels.shape != logits.shape:
+        raise ValueError(f"targets must be {tuple(logits.shape)}, as logits are, got {tuple(labels.shape)}")
 
 
 def _weighed(targets: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:

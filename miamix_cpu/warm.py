@@ -6,12 +6,14 @@ from functools import cache
 
 import numpy as np
 
-from miamix_cpu.config import METHODS, MiAMixConfig
+from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.masks.smooth import smooth
+from miamix_cpu.methods import METHODS, PAIRINGS
 from miamix_cpu.mix.render import mix_views
 from miamix_cpu.mix.resize import paste_resized
 from miamix_cpu.mix.targets import soft_targets
+from miamix_cpu.plan.choose_partners import choose_partners
 from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.views.guides import aim_layers
 
@@ -30,7 +32,7 @@ def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> N
     Parameters
     ----------
     config : MiAMixConfig, optional
-        Only the kernels that it needs; by default those of all methods.
+        Only the kernels that it needs; by default those of all methods and pairings.
     dtype : "uint8" or "float32", optional
         Only for mixed images of this dtype (float32 is also what other floats are made from).
     """
@@ -44,6 +46,9 @@ def warmup(config: MiAMixConfig | None = None, *, dtype: str | None = None) -> N
     for views, mixed in MIXES:
         if dtype in (None, mixed):
             compile_mix(views, mixed, config is not None and config.partners == "layer")
+    for pairing in PAIRINGS[1:]:
+        if config is None or config.pairing == pairing:
+            compile_pairing(pairing)
 
 
 @cache
@@ -88,3 +93,9 @@ def compile_mix(views: str, mixed: str, layered: bool) -> None:
     mix_views(plan, address, address, views, np.empty((1, 2, 2), mixed), None, ones, ones)
     if not layered:
         soft_targets(np.zeros(1, np.int64), plan.partner, ones, 1, 0.0, np.empty((1, 1), np.float32))
+
+
+@cache
+def compile_pairing(pairing: str) -> None:
+    """Have partners chosen by the labels."""
+    choose_partners(pairing, np.zeros(2, np.int64), np.random.default_rng(0))

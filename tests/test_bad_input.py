@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miamix_cpu import MiAMix, MiAMixBatch, MiAMixCollator, MiAMixConfig
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*come out unmixed",

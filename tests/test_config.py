@@ -18,7 +18,7 @@ from miamix_cpu import (
     SaliencyMixOptions,
     SmoothMixOptions,
 )
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*come out unmixed")
 

@@ -21,8 +21,8 @@ from miamix_cpu import (
     MixSchedule,
     mixed_cross_entropy,
 )  # fmt: skip
-from miamix_cpu.config import METHODS
 from miamix_cpu.manifold import average_down, mix_features
+from miamix_cpu.methods import METHODS
 
 N, CLASSES = 8, 4
 ALL = tuple(name for name in METHODS if name != "resizemix")

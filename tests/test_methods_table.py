@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from miamix_cpu import MiAMixCollator, MiAMixConfig, MixSchedule
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from tests.examples import needs
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from miamix_cpu import (
     MiAMixConfig,
     ResizeMixOptions,
 )
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from tests import naive
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*come out unmixed", "ignore:float images have")
@@ -287,7 +287,8 @@ def test_few_signatures_are_compiled():
     from miamix_cpu.mix.render import assign_holes
     from miamix_cpu.mix.resize import paste_resized
     from miamix_cpu.mix.targets import mix_classes
-    from miamix_cpu.plan.sampling import choose_methods, draw_ratios, lay_out, pair_and_divide
+    from miamix_cpu.plan.pairs import pair_and_divide
+    from miamix_cpu.plan.sampling import choose_methods, draw_ratios, lay_out
 
     MiAMix(2)(np.zeros((2, 4, 4, 3), np.uint8), [0, 1], rng=np.random.default_rng(0))
     MiAMix(2)(np.zeros((2, 4, 4), np.float32), [0, 1], rng=np.random.default_rng(0))

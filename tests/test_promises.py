@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 
 from miamix_cpu import EpochSampler, Indexed, MiAMix, MiAMixCollator, MiAMixConfig, MixSchedule
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.streams import PLAN, stream
 from tests.transforms import Numbers, Positions
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.training.automix import AutoMixOptions
 from miamix_cpu import MiAMixConfig, MixSchedule
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from miamix_cpu.recipes import RECIPES
 
 _FIVE = MiAMixConfig().methods

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from miamix_cpu import __version__
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from miamix_cpu.recipes import RECIPES
 
 

@@ -16,7 +16,8 @@ from miamix_cpu.cli import UserError
 from miamix_cpu.cli.gallery import Row, row_of
 from miamix_cpu.cli.preview import PHOTOGRAPHS, crops, photographs, read_picture
 from miamix_cpu.collate import MiAMixCollator
-from miamix_cpu.config import METHODS, MiAMixConfig
+from miamix_cpu.config import MiAMixConfig
+from miamix_cpu.methods import METHODS
 from miamix_cpu.mixer import MiAMix
 from miamix_cpu.plan.layers import LAYER
 

@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from miamix_cpu.config import METHODS, MiAMixConfig
+from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.masks import method_of
+from miamix_cpu.methods import METHODS, PAIRINGS
 from miamix_cpu.options import GUIDES
 from miamix_cpu.recipes import RECIPES
 
@@ -69,6 +70,9 @@ GROUPS = {
         Control(
             name="p_self", words="How often an image is mixed with another view of itself.",
             low=0, high=1, step=0.05,
+        ),
+        Control(
+            name="pairing", words="Any two images of the batch, two of one class, or of two classes.", choices=PAIRINGS
         ),
         Control(name="merge", words="The product of the masks, or the sum of their holes.", choices=("mul", "sum")),
         Control(

@@ -3,7 +3,7 @@
 Read cutmix.py first. `draw` derives the fields of a method's layers from uniform numbers, `fill` renders their holes:
 both are jitted entry points, called once for all layers of the method. augment.py says which holes are rotated, sheared
 and smoothed; smooth.py smooths them; threshold.py is fmix's. A new method is a file here and its name in
-`config.METHODS`.
+`methods.METHODS`.
 
 May import config, options and jit.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 
 #: Uniform numbers a layer: one for the method, five for the augmentation, four for `draw`.
 UNIFORMS = 10

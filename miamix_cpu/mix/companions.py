@@ -12,7 +12,7 @@ from miamix_cpu.jit.intrinsics import array_at
 from miamix_cpu.masks.resample import average_area
 from miamix_cpu.memory import empty_array
 from miamix_cpu.mix.blend import blend, to_weights
-from miamix_cpu.mix.layered import add_classes_of_layers, choose_of_layers, compose_maps, room_for
+from miamix_cpu.mix.layered import compose_maps, room_for
 from miamix_cpu.mix.resize import resized_views
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.samples.addresses import Gathered
@@ -224,3 +224,74 @@ def add_classes(out: np.ndarray, weights: np.ndarray, first: np.ndarray, second:
             taken = np.float32(1.0) - w[p]
             out[i, f[p], p] += np.float32(1.0) - taken
             out[i, s[p], p] += taken
+
+
+@entry
+def choose_of_layers(
+    out: np.ndarray,
+    weights: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    first_layer: np.ndarray,
+    channels: int,
+    planar_in: bool,
+    planar_out: bool,
+) -> None:
+    """Take each pixel from the view whose weight is largest; from the first of those that are alike.
+
+    Parameters
+    ----------
+    out : unsigned integers (N, T * P * C), C-contiguous; overwritten
+    weights, first, second, first_layer, channels, planar_in, planar_out : as in `compose_maps`
+    """
+    n, _, pixels = weights.shape
+    frames = out.shape[1] // (pixels * channels)
+    step_in, plane_in = (1, pixels) if planar_in else (channels, 1)
+    step_out, plane_out = (1, frames * pixels) if planar_out else (channels, 1)
+    best, number = np.empty(pixels, np.float32), np.empty(pixels, np.int64)
+    for i in range(n):
+        a, b = first_layer[i], first_layer[i + 1]
+        for p in range(pixels):
+            best[p], number[p] = weights[i, 0, p], -1
+        for j in range(a, b):
+            w = weights[i, 1 + j - a]
+            for p in range(pixels):
+                if w[p] > best[p]:
+                    best[p], number[p] = w[p], j
+        for v in range(-1, b):
+            if v != -1 and v < a:
+                continue
+            view = array_at(first[i] if v == -1 else second[v], out.shape[1], out.dtype)
+            for t in range(frames):
+                for c in range(channels):
+                    seen = view[t * pixels * channels + c * plane_in :]
+                    o = out[i][t * pixels * step_out + c * plane_out :]
+                    for p in range(pixels):
+                        if number[p] == v:
+                            o[p * step_out] = seen[p * step_in]
+
+
+@entry
+def add_classes_of_layers(
+    out: np.ndarray,
+    weights: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    first_layer: np.ndarray,
+    like: np.ndarray,
+) -> None:
+    """Give the class that each view has at a pixel the view's weight.
+
+    Parameters
+    ----------
+    out : float32 (N, classes, P), zeros, C-contiguous; changed
+    weights, first, second, first_layer : as in `compose_maps`
+    like : an array of the maps' dtype, with any values
+    """
+    n, _, pixels = weights.shape
+    for i in range(n):
+        a, b = first_layer[i], first_layer[i + 1]
+        for v in range(1 + b - a):
+            view = array_at(first[i] if v == 0 else second[a + v - 1], pixels, like.dtype)
+            for p in range(pixels):
+                out[i, view[p], p] += weights[i, v, p]

@@ -18,8 +18,8 @@ class MixedBatch:
     Attributes
     ----------
     images : (N, H, W, C) or (N, H, W) from `MiAMix`, (N, C, H, W) from `MiAMixCollator`
-    targets : float32 (N, num_classes), or with `targets="pair"` the triple (y_a, y_b, lam); with partners="layer" the
-        pair (labels, weights), (N, k_max + 1) each
+    targets : float32 (N, num_classes), or with `targets="pair"` the triple (y_a, y_b, lam); of the labels' shape if
+        they are numbers. With partners="layer" the pair is (labels, weights), (N, k_max + 1) each.
     lam : float32 (N,)
         The weight of sample i's own label. With partners="layer", (N, k_max + 1): the weights of all labels.
     partner : int64 (N,)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.config import METHODS
 from miamix_cpu.jit.flags import entry
 from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.masks.smooth import smooth
+from miamix_cpu.methods import METHODS
 from miamix_cpu.mix.kernels import mix_bytes, mix_floats
 from miamix_cpu.mix.layered import mix_layers, room_for
 from miamix_cpu.mix.merge import BOX, CONSTANT

@@ -23,7 +23,7 @@ def pair_targets(plan: MixPlan, labels: np.ndarray, lam: np.ndarray) -> tuple[np
 
 
 def write_targets(
-    plan: MixPlan, labels: np.ndarray, lam: np.ndarray, num_classes: int, label_smoothing: float, out: np.ndarray
+    plan: MixPlan, labels: np.ndarray, lam: np.ndarray, num_classes: int | None, label_smoothing: float, out: np.ndarray
 ) -> None:
     """Write soft targets (`soft_targets`, or `layered_targets`).
 
@@ -39,26 +39,50 @@ def write_targets(
         soft_targets(labels, plan.partner, lam, num_classes, label_smoothing, out)
 
 
+def shape_of_targets(labels: np.ndarray, num_classes: int | None) -> tuple[int, ...]:
+    """Return the shape of soft targets: (N, C), or that of labels which are numbers.
+
+    Parameters
+    ----------
+    labels : int64 (N,), float32 (N, C), or if they are numbers float32 (N,) or (N, d)
+    num_classes : int or None
+    """
+    return labels.shape if num_classes is None else (len(labels), num_classes)
+
+
 def soft_targets(
-    labels: np.ndarray, partner: np.ndarray, lam: np.ndarray, num_classes: int, label_smoothing: float, out: np.ndarray
+    labels: np.ndarray,
+    partner: np.ndarray,
+    lam: np.ndarray,
+    num_classes: int | None,
+    label_smoothing: float,
+    out: np.ndarray,
 ) -> None:
     """lam * y_i + (1 - lam) * y_partner, smoothed: y * (1 - s) + s / C.
 
     Equal labels give exactly that label, whatever lam is: vectors as y_i + (1 - lam) * (y_partner - y_i), and for
-    integers (1 - t) + t is 1 in float32 for every t in [0, 1].
+    integers (1 - t) + t is 1 in float32 for every t in [0, 1]. Numbers are weighed in float64, whose rounding float32
+    does not see. Their difference might be infinite in float32; their weighed sum lies between them.
 
     Parameters
     ----------
-    labels : int64 (N,) or float32 (N, C)
+    labels : int64 (N,), float32 (N, C), or if they are numbers float32 (N,) or (N, d), all finite
     partner : int64 (N,)
     lam : float32 (N,)
-    out : float32 (N, C); overwritten
+    num_classes : int or None
+        None says that labels are numbers.
+    label_smoothing : float in [0, 1], not for numbers
+    out : float32, of shape `shape_of_targets`; overwritten
 
     Raises
     ------
     ValueError
         Where labels that do not sum to 1 are to be smoothed.
     """
+    if num_classes is None:
+        weights = lam.astype(np.float64) if labels.ndim == 1 else lam.astype(np.float64)[:, None]
+        out[:] = weights * labels + (1 - weights) * labels[partner]
+        return
     if labels.ndim == 2:
         if label_smoothing:
             check_sums(labels)
@@ -78,7 +102,7 @@ def layered_targets(
     labels: np.ndarray,
     sources: np.ndarray,
     shares: np.ndarray,
-    num_classes: int,
+    num_classes: int | None,
     label_smoothing: float,
     out: np.ndarray,
 ) -> None:
@@ -86,12 +110,10 @@ def layered_targets(
 
     Parameters
     ----------
-    labels : int64 (N,) or float32 (N, C)
+    labels : as in `soft_targets`
     sources : int64 (N, K + 1), `MixPlan.sources`
     shares : float64 (N, K + 1), which sum to 1
-    num_classes : int
-    label_smoothing : float
-    out : float32 (N, C); overwritten
+    num_classes, label_smoothing, out : as in `soft_targets`
 
     Raises
     ------
@@ -100,11 +122,11 @@ def layered_targets(
     """
     total = np.zeros(out.shape)  # float64, so that weights of equal labels sum to 1 in float32
     for source, share in zip(sources.T, shares.T, strict=True):
-        if labels.ndim == 1:
+        if num_classes is not None and labels.ndim == 1:
             total[np.arange(len(out)), labels[source]] += share
         else:
-            total += share[:, None] * labels[source]
-    if label_smoothing:
+            total += (share if labels.ndim == 1 else share[:, None]) * labels[source]
+    if label_smoothing and num_classes is not None:
         if labels.ndim == 2:
             check_sums(labels)
         total = total * (1 - label_smoothing) + label_smoothing / num_classes

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.config import METHODS
 from miamix_cpu.masks import method_of
+from miamix_cpu.methods import METHODS
 
 #: One record a layer. Lengths are shares of the image's sides unless said otherwise; fields that a method does not
 #: use are 0. `height` and `width` are the sides of cutmix's box, the side share of gridmix's holes, or the standard
@@ -16,7 +16,7 @@ from miamix_cpu.masks import method_of
 LAYER = np.dtype(
     [
         ("sample", "<i8"),  # the sample it belongs to
-        ("method", "u1"),  # index into config.METHODS
+        ("method", "u1"),  # index into methods.METHODS
         ("ratio", "<f8"),  # lambda_j, the nominal mean of the hole
         ("cy", "<f8"),  # the hole's centre; gridmix: the phase of its grid, in cells
         ("cx", "<f8"),

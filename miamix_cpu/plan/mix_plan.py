@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu import __version__
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.layers import LAYER, describe_layer
 from miamix_cpu.plan.rules import check_plan
 

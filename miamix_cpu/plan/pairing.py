@@ -18,8 +18,8 @@ def uniforms_for(n: int) -> int:
 def draw_partners(partner: np.ndarray, p_self: float, uniforms: np.ndarray) -> bool:
     """A uniform random derangement of the batch, in which each sample then becomes its own partner with `p_self`.
 
-    Shuffle, and begin anew at the first sample that stays in place: e tries on average, whatever n, most of them
-    short. Self-pairing by itself makes `p_self` exact: a permutation that is not deranged would add 1/n.
+    It takes e tries on average (`derange`), whatever n, most of them short. Self-pairing by itself
+    makes `p_self` exact: a permutation that is not deranged would add 1/n.
 
     Parameters
     ----------
@@ -34,12 +34,36 @@ def draw_partners(partner: np.ndarray, p_self: float, uniforms: np.ndarray) -> b
         False where `uniforms` did not suffice.
     """
     n = partner.size
-    used = n
+    if derange(partner, uniforms, n) < 0:
+        return False
+    for i in range(n):
+        if uniforms[i] < p_self:
+            partner[i] = i
+    return True
+
+
+@exact
+def derange(partner: np.ndarray, uniforms: np.ndarray, used: int) -> int:
+    """A uniform random derangement: shuffle, and begin anew at the first sample that stays in place.
+
+    Parameters
+    ----------
+    partner : int64 (n,); overwritten. A single sample is its own.
+    uniforms : float64 (m,), in [0, 1)
+    used : int
+        The first of `uniforms` that may be used.
+
+    Returns
+    -------
+    int
+        `used` for the next; -1 where `uniforms` did not suffice.
+    """
+    n = partner.size
     deranged = n == 1
     partner[0] = 0
     while not deranged:
         if used + n - 1 > uniforms.size:
-            return False
+            return -1
         for i in range(n):
             partner[i] = i
         deranged = True
@@ -53,10 +77,7 @@ def draw_partners(partner: np.ndarray, p_self: float, uniforms: np.ndarray) -> b
                 break
         if partner[0] == 0:
             deranged = False
-    for i in range(n):
-        if uniforms[i] < p_self:
-            partner[i] = i
-    return True
+    return used
 
 
 @exact_entry

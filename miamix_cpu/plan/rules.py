@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miamix_cpu.config import LARGEST_WINDOW, METHODS
+from miamix_cpu.config import LARGEST_WINDOW
 from miamix_cpu.masks import method_of
+from miamix_cpu.methods import METHODS
 from miamix_cpu.options import GUIDES
 from miamix_cpu.plan.layers import block_sizes
 

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from miamix_cpu.config import METHODS, MiAMixConfig
+from miamix_cpu.config import MiAMixConfig
 from miamix_cpu.jit.flags import exact, exact_entry
 from miamix_cpu.masks import UNIFORMS, method_of, methods_that
 from miamix_cpu.masks.augment import draw_augmentation
-from miamix_cpu.plan.layers import LAYER
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.mix_plan import MixPlan
-from miamix_cpu.plan.pairing import draw_pairing, draw_partners, uniforms_for
+from miamix_cpu.plan.pairs import draw_pairs
 
 _GAMMA_FROM = 0.1  # a gamma variate of this shape is below 1e-300 once in 1e30 draws
 
@@ -27,6 +27,7 @@ def draw_plan(
     probability: float = 1.0,
     key: bytes | None = None,
     samples: bytes | None = None,
+    labels: np.ndarray | None = None,
 ) -> MixPlan:
     """Draw everything random about a batch.
 
@@ -38,12 +39,17 @@ def draw_plan(
     rng : numpy.random.Generator
     probability : float in [0, 1]
         Each sample's probability of being mixed at all. Those that are mixed are so in the same way whatever it is.
-    key : bytes, optional
-        What `rng` was made from, kept in the plan.
-    samples : bytes, optional
-        The samples' digest, kept in the plan.
+    key, samples : bytes, optional
+        What `rng` was made from, and the samples' digest. They are kept in the plan.
+    labels : int64 (n,) or float32 (n, C), optional
+        What partners are chosen by, if `config.pairing` is not "random".
+
+    Raises
+    ------
+    ValueError
+        If the pairing needs labels and there are none.
     """
-    partner, first_layer, layers = draw_pairs(config, n, rng)
+    partner, first_layer, layers = draw_pairs(config, n, labels, rng)
     uniforms = rng.random((len(layers), UNIFORMS))
     counts = np.zeros(len(METHODS), dtype=np.int64)
     choose_methods(layers, uniforms, config.shares, counts)
@@ -53,11 +59,8 @@ def draw_plan(
     draw_layers(config, layers, counts, height, width, uniforms)
     coefficients = draw_coefficients(layers, rng)
     depth = float(rng.random()) if config.mixes == "features" else 0.0
-    if probability < 1:
-        # Last of all, so that a schedule changes who is mixed and nothing else.
-        mixed, k = rng.random(n) < probability, np.diff(first_layer)
-        layers = layers[np.repeat(mixed, k)]
-        np.cumsum(np.where(mixed, k, 0), out=first_layer[1:])
+    if probability < 1:  # last of all, so that a schedule changes who is mixed and nothing else
+        layers = keep_layers(first_layer, layers, rng.random(n) < probability)
     return MixPlan(
         height=height,
         width=width,
@@ -75,32 +78,19 @@ def draw_plan(
     )
 
 
-def draw_pairs(config: MiAMixConfig, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the plan's `partner` and `first_layer`, and its layers with nothing but a sample.
+def keep_layers(first_layer: np.ndarray, layers: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+    """Return the layers of some samples only.
 
     Parameters
     ----------
-    config : MiAMixConfig
-    n : int
-    rng : numpy.random.Generator
+    first_layer : int64 (n + 1,), where each sample's layers begin; changed
+    layers : `LAYER` (L,)
+    mixed : bool (n,), the samples whose layers are kept
     """
-    partner, first_layer = np.empty(n, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
-    layers = np.zeros(n * config.k_max, dtype=LAYER)
-    drawn = -1
-    while drawn < 0:
-        uniforms = rng.random(n + uniforms_for(n))
-        drawn = pair_and_divide(
-            partner, first_layer, layers, config.k_min, config.k_max, config.p_self, uniforms[:n], uniforms[n:]
-        )
-    if config.partners == "sample":
-        return partner, first_layer, layers[:drawn]
-    partners = np.empty((n, config.k_max), dtype=np.int64)
-    partners[:, 0] = partner
-    for j in range(1, config.k_max):
-        while not draw_pairing(partner, config.p_self, rng.random(n + uniforms_for(n))):
-            pass
-        partners[:, j] = partner
-    return partners, first_layer, layers[:drawn]
+    k = np.diff(first_layer)
+    np.cumsum(np.where(mixed, k, 0), out=first_layer[1:])
+    kept: np.ndarray = layers[np.repeat(mixed, k)]
+    return kept
 
 
 def draw_gammas(count: int, alpha: np.ndarray | float, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
@@ -124,43 +114,6 @@ def draw_gammas(count: int, alpha: np.ndarray | float, rng: np.random.Generator)
     logs = np.log1p(-rng.random((2, count))) / alpha
     logs += np.log(rng.standard_gamma(np.add(alpha, 1), size=logs.shape))
     return logs, True
-
-
-@exact_entry
-def pair_and_divide(
-    partner: np.ndarray,
-    first_layer: np.ndarray,
-    layers: np.ndarray,
-    k_min: int,
-    k_max: int,
-    p_self: float,
-    counting: np.ndarray,
-    pairing: np.ndarray,
-) -> int:
-    """Turn numbers that NumPy drew into partners, and into layers with a sample.
-
-    Parameters
-    ----------
-    partner, first_layer : int64 (n,), (n + 1,); overwritten
-    layers : `LAYER` (n * k_max,), zeros; the first of them are changed
-    k_min, k_max : int
-    p_self : float in [0, 1]
-    counting : float64 (n,), in [0, 1), for the numbers of layers
-    pairing : float64 (m,), in [0, 1), for the partners
-
-    Returns
-    -------
-    int
-        How many layers there are; -1 where `pairing` did not suffice.
-    """
-    if not draw_partners(partner, p_self, pairing):
-        return -1
-    first_layer[0] = 0
-    for i in range(counting.size):
-        first_layer[i + 1] = first_layer[i] + k_min + math.floor(counting[i] * (k_max - k_min + 1))
-        for j in range(first_layer[i], first_layer[i + 1]):
-            layers[j]["sample"] = i
-    return first_layer[counting.size]  # type: ignore[no-any-return]
 
 
 @exact_entry

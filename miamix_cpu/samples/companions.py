@@ -91,8 +91,11 @@ def read_companions(values: list[Any], way: Way, layout: str, names: Callable[[i
         The message names the first value that is invalid, or that differs from value 0.
     """
     arrays = [_read(value, way, names(i)) for i, value in enumerate(values)]
-    planar = [is_planar(value, array.shape, layout, names(i)) for i, (value, array) in
-              enumerate(zip(values, arrays, strict=True))]  # fmt: skip
+    shapes = [array.shape for array in arrays]
+    planar = [
+        len(shape) > 2 and is_planar(value, shape, layout, names(i))
+        for i, (value, shape) in enumerate(zip(values, shapes, strict=True))
+    ]
     for i, array in enumerate(arrays):
         kind, expected = (array.shape, array.dtype, planar[i]), (arrays[0].shape, arrays[0].dtype, planar[0])
         if kind != expected:

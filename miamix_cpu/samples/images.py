@@ -168,21 +168,43 @@ _LOOKED_AT = 2  # images of a batch that are checked
 _NO_BYTES = 128.0  # normalised values stay far below this, and hardly any photograph is so dark
 
 
+def check_picture(shape: Sequence[int], what: str) -> None:
+    """Raise ValueError if an image (H, W) is so thin that it is likely a signal: less than 4 pixels by more than 32.
+
+    Its masks would be cut along the channels of the signal too, and its first channel would be taken for a row.
+    """
+    if min(shape) < 4 and max(shape) > 32:
+        raise ValueError(
+            f"{what} has the shape {tuple(shape)}, which looks like a signal rather than a picture. Give a signal as "
+            "one row, (1, T, C) as an array or (C, 1, T) as a tensor: masks then run along time. A spectrogram, with "
+            "at least 4 rows and columns, is a picture. If this is one too, give it an axis of channels, (H, W, 1)"
+        )
+
+
+def is_row(rows: int, columns: int, channels: int) -> bool:
+    """Whether an array (H, W, C) of more than 4 channels is likely one row of a signal, not a picture (C, H, W)."""
+    return rows == 1 and columns > 32 and columns >= 8 * channels
+
+
 def is_planar(image: Any, shape: Sequence[int], layout: str, what: str) -> bool:
     """Whether an image is (C, H, W): as `layout` says, or with "auto", if it is a tensor.
 
     Raises
     ------
     ValueError
-        With "auto", if there would be more than four channels and fewer rows (for a tensor: columns) than channels.
+        With "auto", if there would be more than four channels and fewer rows (for a tensor: columns) than channels,
+        unless an array is one long row. If an array or a tensor (H, W) looks like a signal (`check_picture`).
     """
-    if len(shape) == 2 or is_pil(image):
+    if is_pil(image):
+        return False
+    if len(shape) == 2:
+        check_picture(shape, what)
         return False
     if layout != "auto":
         return layout == "channels_first"
     planar = is_tensor(image)
     channels, other = (shape[-3], shape[-1]) if planar else (shape[-1], shape[-3])
-    if channels > 4 and other < channels:
+    if channels > 4 and other < channels and (planar or not is_row(*shape[-3:])):
         kind, seen, other_way = ("a tensor", "(C, H, W)", "(H, W, C)") if planar else (
             "an array", "(H, W, C)", "(C, H, W)")  # fmt: skip
         if len(shape) == 4:

@@ -18,7 +18,7 @@ import numpy as np
 from miamix_cpu.masks import method_of, methods_that
 from miamix_cpu.options import GUIDES
 from miamix_cpu.plan.mix_plan import MixPlan
-from miamix_cpu.samples.images import as_map
+from miamix_cpu.samples.images import as_map, size_of
 from miamix_cpu.views.grey import grey_copies
 from miamix_cpu.views.saliency import fine_grained, spectral
 
@@ -70,12 +70,7 @@ def aim_layers(
         """Guides of the views sample + n * which."""
         addresses = np.where(views < n, first[views % n], second[views % n])
         if maps is None and guide is None:
-            channels = 1 if len(shape) == 2 else shape[-3 if planar else -1]
-            if len(shape) == 4:
-                frame = math.prod(shape[1:]) * np.dtype(dtype).itemsize
-                addresses = addresses + np.uint64(shape[0] // 2 * frame)
-            grey = grey_copies(addresses, dtype, plan.height, plan.width, channels, planar)
-            return _COMPUTED[GUIDES[kind - 1]](grey)
+            return _COMPUTED[GUIDES[kind - 1]](_grey(addresses, dtype, shape, planar))
         found = []
         for view, address in zip(views.tolist(), addresses.tolist(), strict=True):
             which, sample = divmod(view, n)
@@ -99,6 +94,15 @@ def aim_layers(
             method_of(code).aim(chosen, *rows, guides, coefficients)
             layers[those] = chosen
     return dataclasses.replace(plan, layers=layers, coefficients=coefficients)
+
+
+def _grey(addresses: np.ndarray, dtype: Any, shape: tuple[int, ...], planar: bool) -> np.ndarray:
+    """Grey copies of views, or of the middle frames of clips."""
+    channels = 1 if len(shape) == 2 else shape[-3 if planar else -1]
+    if len(shape) == 4:
+        frame = math.prod(shape[1:]) * np.dtype(dtype).itemsize
+        addresses = addresses + np.uint64(shape[0] // 2 * frame)
+    return grey_copies(addresses, dtype, *size_of(shape, planar), channels, planar)
 
 
 def read_guides(maps: Sequence[Any], names: Sequence[str]) -> np.ndarray:

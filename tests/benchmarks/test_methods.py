@@ -12,7 +12,7 @@ from benchmarks.training.augment import augmentation
 from benchmarks.training.methods import TABLES, method, spelling_of
 from benchmarks.training.networks import NETWORKS
 from miamix_cpu import MiAMixCollator, MiAMixConfig
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from tests.benchmarks.common import command, pictures
 
 

@@ -9,7 +9,7 @@ from miamix_cpu import MiAMix, MiAMixConfig
 from miamix_cpu.cli import main
 from miamix_cpu.cli.gallery import layer_masks
 from miamix_cpu.cli.preview import read_folder
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 
 
 def run(*arguments):

@@ -28,12 +28,12 @@ from miamix_cpu.cli.explore import Scene, draw
 from miamix_cpu.cli.explore_code import code_of, config_code
 from miamix_cpu.cli.explore_controls import _RANGES, CONTROLS, PRESETS, config_of, preset_of, values_of
 from miamix_cpu.cli.explore_html import gallery_html, histogram_html, problem_html
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from tests.cli.common import executed
 
 OTHER = MiAMixConfig(
     alpha=0.35, k_min=2, k_max=5, methods=METHODS, weights=(1, 2, 0.5, 3, 4, 5, 1.5, 2.5, 3.5, 4.5, 5.5, 6),
-    ratio_range=(0.1, 0.8), p_self=0.4, p_aug=0.6, p_smooth=0.7, merge="sum", lam_from="orig", gauss_scale="area",
+    ratio_range=(0.1, 0.8), pairing="other_class", p_self=0.4, p_aug=0.6, p_smooth=0.7, merge="sum", lam_from="orig", gauss_scale="area",
     second_view="shared", angle_max=30, shear_max=0.25, smooth_max=0.3,
     cutmix=CutMixOptions(inside=True, minmax=(0.3, 0.6)), fmix=FMixOptions(decay=2.1),
     gridmix=GridMixOptions(cells=(3, 5), pattern="random"), agmix=AGMixOptions(q_max=0.5), hmix=HMixOptions(share=0.3),

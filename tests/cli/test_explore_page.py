@@ -14,7 +14,7 @@ import pytest
 import miamix_cpu
 from miamix_cpu import MiAMixConfig
 from miamix_cpu.cli.explore_controls import CONTROLS
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from tests.cli.common import Page, executed, served
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from miamix_cpu import MiAMixConfig
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 
 #: For a module's `pytestmark`: what small batches and transforms that do nothing are warned of.
 UNMIXED = pytest.mark.filterwarnings(

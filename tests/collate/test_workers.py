@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from miamix_cpu import MiAMixCollator, MixSchedule
+from miamix_cpu import MiAMixCollator, MiAMixConfig, MixSchedule
 from tests.collate.common import NO_SELF, UNMIXED, crop, same, samples_of
 from tests.transforms import Numbers, draws_from_everything
 
@@ -26,6 +26,28 @@ def test_workers_do_not_matter(workers, transform):
         return list(DataLoader(Numbers(40), 8, num_workers=workers, collate_fn=collate))
 
     assert same(batches(workers), batches(0))
+
+
+def last_first(labels, generator):
+    return np.argsort(labels)[::-1]
+
+
+@pytest.mark.parametrize("pairing", ["same_class", "other_class", last_first])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_partners_by_the_labels_are_the_same_in_workers(pairing, method):
+    def batches(**options):
+        collate = MiAMixCollator(4, MiAMixConfig(pairing=pairing, p_self=0.2), seed=4, transform=crop())
+        collate.return_batch = True
+        samples = [(image, label % 4) for image, label in samples_of(32)]
+        return list(DataLoader(samples, 8, collate_fn=collate, **options))
+
+    found, wanted = batches(num_workers=2, multiprocessing_context=method), batches()
+    for one, other in zip(found, wanted, strict=True):
+        assert same(one.partner, other.partner)
+        assert same(one.images, other.images)
+        if pairing == "same_class":
+            assert (one.targets > 0).sum() == 8
+    assert not same(found[0].partner, found[1].partner) or pairing is last_first
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

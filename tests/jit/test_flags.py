@@ -205,19 +205,23 @@ for _ in range(20):
     ("MiAMixConfig(methods=('mixup', 'cutmix', 'fmix'), weights=(1, 1, 0), p_self=0, p_smooth=0)", "float32",
      {"augment fill_augmentation", "cutmix draw_boxes", "cutmix fill"}, ["mix_floats", "mix_floats"]),
     ("MiAMixConfig.plain('mixup')", "uint8", {"augment fill_augmentation"}, ["mix_bytes"]),
+    ("MiAMixConfig.plain('mixup', pairing='other_class')", "uint8", {"augment fill_augmentation"}, ["mix_bytes"]),
     ("MiAMixConfig.plain('resizemix')", "uint8", {"augment fill_augmentation", "resizemix draw_boxes", "cutmix fill"},
      ["mix_bytes"]),
     ("MiAMixConfig.plain('saliencymix')", "uint8",
      {"augment fill_augmentation", "saliencymix draw_boxes", "saliencymix aim", "cutmix fill"}, ["mix_bytes"]),
     ("MiAMixConfig.plain('cutmix', k_max=2, partners='layer')", "uint8",
      {"augment fill_augmentation", "cutmix draw_boxes", "cutmix fill"}, []),
-], ids=["two methods", "a method that is never drawn", "mixup", "a resized partner", "a guide", "partners of layers"])  # fmt: skip
+], ids=["two methods", "a method that is never drawn", "mixup", "a pairing by class", "a resized partner", "a guide",
+        "partners of layers"])  # fmt: skip
 def test_what_nobody_uses_is_not_compiled(config, dtype, masks, mixing, tmp_path):
     """A collator compiles what its methods, its smoothing and its dtype need, when it is made, and later nothing."""
     out = python(LISTENER + COLLATE.format(config=config, dtype=dtype), NUMBA_CACHE_DIR=str(tmp_path))
     before, after = out.split("made\n")
     assert after == ""
     kept = [path.name.split("-")[0].replace(".", " ") for path in tmp_path.rglob("*.nbc")]
+    paired = {name for name in before.split() if name in ("swap_partners", "derange_blocks")}
+    assert paired == ({"swap_partners"} if "other_class" in config else set())
     rooms = {name.split()[1]: name.split(".")[0] for name in before.splitlines()}
     assert {name for name in kept if rooms[name.split()[1]] == "masks"} == masks
     assert sorted(name.split()[1] for name in kept if name.startswith("kernels ")) == mixing
@@ -232,7 +236,7 @@ import itertools
 import numpy as np
 import torch
 from miamix_cpu import *
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 warmup()
 print("warm")
 rng = np.random.default_rng(0)

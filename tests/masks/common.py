@@ -9,8 +9,8 @@ import pytest
 from hypothesis import strategies as st
 
 from miamix_cpu import AttentiveCutMixOptions, MiAMix, MiAMixConfig, ResizeMixOptions
-from miamix_cpu.config import METHODS
 from miamix_cpu.masks import UNIFORMS, method_of
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.layers import LAYER
 from miamix_cpu.plan.sampling import draw_coefficients, draw_layers
 from miamix_cpu.views.guides import aim_layers

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from miamix_cpu import MiAMixConfig
-from miamix_cpu.config import LARGEST_WINDOW, METHODS
+from miamix_cpu.config import LARGEST_WINDOW
 from miamix_cpu.masks import UNIFORMS, methods_that
 from miamix_cpu.masks.augment import draw_augmentation
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.layers import LAYER
 from tests import naive
 from tests.masks.common import BOTH_OF_ENTRIES

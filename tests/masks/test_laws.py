@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from miamix_cpu import FMixOptions, GridMixOptions, MiAMix, MiAMixConfig
-from miamix_cpu.config import METHODS
 from miamix_cpu.masks import method_of, methods_that
+from miamix_cpu.methods import METHODS
 from tests import naive
 from tests.masks.common import (
     BOTH_OF_ENTRIES,

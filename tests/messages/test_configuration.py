@@ -1,7 +1,10 @@
 """What a newcomer gives for the configuration."""
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
 
 from miamix_cpu import CutMixOptions, GridMixOptions, MiAMix, MiAMixBatch, MiAMixCollator, MiAMixConfig
 from tests.messages.common import told
@@ -140,3 +143,36 @@ def test_one_number_instead_of_a_range(kind, name, value, words):
     error, told_ = told(kind, **{name: value})
     assert error is TypeError
     assert told_.endswith(f"{name} must be a pair (low, high), got {words}")
+
+
+@pytest.mark.parametrize(("pairing", "error", "words"), [
+    ("same-class", ValueError, "unknown pairing 'same-class', did you mean 'same_class'"),
+    ("other_clas", ValueError, "unknown pairing 'other_clas', did you mean 'other_class'"),
+    ("nearest", ValueError, "unknown pairing 'nearest'. The pairings are random, same_class, other_class"),
+    (None, TypeError, "pairing must be 'random', 'same_class', 'other_class' or callable, got None"),
+    (3, TypeError, "pairing must be 'random', 'same_class', 'other_class' or callable, got 3"),
+], ids=str)  # fmt: skip
+def test_a_pairing_is_a_name_or_a_function(pairing, error, words):
+    with pytest.raises(error, match=words):
+        MiAMixConfig(pairing=pairing)
+
+
+def test_who_is_alone_in_his_class_is_said_to_stay_unmixed():
+    samples = [(np.zeros((4, 4, 3), np.uint8), label) for label in range(8)]
+    config = MiAMixConfig.plain("mixup", pairing="same_class")
+    with pytest.warns(UserWarning, match="8 of 8 samples came out unmixed, because pairing='same_class' made them"):
+        MiAMixCollator(10, config, seed=0)(samples)
+    with pytest.warns(UserWarning, match="set p_self=0 and draw batches in which pairing='same_class' finds partners"):
+        MiAMix(10, config)(np.zeros((8, 4, 4, 3), np.uint8), range(8), rng=np.random.default_rng(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MiAMixCollator(10, config, seed=0)([(image, label // 4) for image, label in samples])
+
+
+def test_no_function_pairs_what_is_evaluated():
+    def pairing(labels, generator):
+        raise AssertionError
+
+    samples = [(np.zeros((4, 4, 3), np.uint8), label) for label in range(8)]
+    _, targets = MiAMixCollator(10, MiAMixConfig(pairing=pairing), seed=0).plain()(samples)
+    assert (targets.argmax(dim=1) == torch.arange(8)).all()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from miamix_cpu.mix.merge import BOX, CONSTANT, STEPS, constant_and_box, merge, nominal_lam, steps_of, steps_of_box
 from miamix_cpu.plan.layers import LAYER
 from tests import naive

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from miamix_cpu import MiAMix, MiAMixConfig
-from miamix_cpu.config import METHODS
 from miamix_cpu.masks import methods_that
+from miamix_cpu.methods import METHODS
 from miamix_cpu.mix import render
 from miamix_cpu.mix.merge import BOX, CONSTANT
 from miamix_cpu.mix.render import assign_holes, mix_views

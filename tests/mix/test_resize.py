@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from miamix_cpu import MiAMix, MiAMixConfig, ResizeMixOptions
-from miamix_cpu.config import METHODS
 from miamix_cpu.masks import methods_that
+from miamix_cpu.methods import METHODS
 from miamix_cpu.mix.resize import paste_resized
 from miamix_cpu.plan.layers import LAYER
 from tests import naive

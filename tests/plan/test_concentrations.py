@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from miamix_cpu import CutMixOptions, MiAMix, MiAMixConfig
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.sampling import draw_gammas, draw_plan
 
 SIGNIFICANT = 1e-4

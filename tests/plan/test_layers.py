@@ -17,8 +17,8 @@ from miamix_cpu import (
     ResizeMixOptions,
     SmoothMixOptions,
 )
-from miamix_cpu.config import METHODS
 from miamix_cpu.masks import UNIFORMS, fmix, methods_that
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.layers import LAYER, block_sizes
 from miamix_cpu.plan.sampling import choose_methods, draw_coefficients, draw_layers, draw_plan, lay_out
 from tests import naive

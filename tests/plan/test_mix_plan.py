@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from miamix_cpu import AttentiveCutMixOptions, FMixOptions, GridMixOptions, MiAMix, MiAMixConfig, MixPlan
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 
 EVERYTHING = MiAMixConfig(methods=METHODS, weights=(1,) * len(METHODS), k_max=4, p_aug=0.5)
 

@@ -7,11 +7,12 @@ import pytest
 from scipy import stats
 
 from miamix_cpu import FMixOptions, MiAMixConfig
-from miamix_cpu.config import METHODS
-from miamix_cpu.plan import sampling
+from miamix_cpu.methods import METHODS
+from miamix_cpu.plan import pairs, sampling
 from miamix_cpu.plan.layers import LAYER
 from miamix_cpu.plan.pairing import draw_partners
-from miamix_cpu.plan.sampling import draw_gammas, draw_plan, pair_and_divide, take_powers
+from miamix_cpu.plan.pairs import pair_and_divide
+from miamix_cpu.plan.sampling import draw_gammas, draw_plan, take_powers
 from miamix_cpu.plan.sampling import draw_ratios as fill_ratios
 from tests import naive
 from tests.kernels import compiled, python
@@ -213,7 +214,7 @@ def test_a_plan_is_drawn_again_where_the_numbers_ran_out(monkeypatch):
         tries.append(np.concatenate(arguments[6:8]))
         return -1 if len(tries) < 3 else pair_and_divide(*arguments)
 
-    monkeypatch.setattr(sampling, "pair_and_divide", pair)
+    monkeypatch.setattr(pairs, "pair_and_divide", pair)
     plan = draw_plan(MiAMixConfig(), 30, 16, 16, np.random.default_rng(0))
     assert len(np.unique(tries)) == 3 * len(tries[0])
     partner = np.full(30, -1)
@@ -300,7 +301,7 @@ def test_no_number_is_used_twice(monkeypatch):
         return draw_layers(config, layers, counts, height, width, uniforms)
 
     draw_layers = sampling.draw_layers
-    monkeypatch.setattr(sampling, "pair_and_divide", pair)
+    monkeypatch.setattr(pairs, "pair_and_divide", pair)
     monkeypatch.setattr(sampling, "draw_layers", draw)
     plan = draw_plan(MiAMixConfig(), 8, 16, 16, np.random.default_rng(0))
     assert len(uses["counting"]) == 8

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from miamix_cpu import AttentiveCutMixOptions, GuidedMixupOptions, MiAMix, MiAMixConfig, SaliencyMixOptions
-from miamix_cpu.config import METHODS
+from miamix_cpu.methods import METHODS
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.views import guides
 
