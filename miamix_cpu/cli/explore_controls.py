@@ -145,7 +145,7 @@ _RANGES = ("gridmix.cells", "ratio_range", "smoothmix.sigma", "resizemix.tau")
 def values_of(config: MiAMixConfig) -> dict[str, Any]:
     """What each control shows for `config`, by name."""
     fields = _leaves(config)
-    del fields["mixes"]  # the page shows mixed images
+    del fields["mixes"], fields["partners"]  # the page shows mixed images, and one partner of each
     methods = fields.pop("methods")
     weights = dict(zip(methods, fields.pop("weights"), strict=True))
     alphas = dict(zip(methods, config.alpha, strict=True)) if isinstance(config.alpha, tuple) else {}

@@ -77,17 +77,22 @@ def read_samples(
     if index_key is not None and indices is None:
         _check_key(samples[0], index_key, "index_key", 0)
         indices = [sample[index_key] for sample in samples]
-    seconds = None
-    if isinstance(images[0], (tuple, list)):
-        for i, image in enumerate(images):
-            if not (isinstance(image, (tuple, list)) and len(image) == 2):
-                raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
-        images, seconds = [first for first, _ in images], [second for _, second in images]
+    images, seconds = _apart(images)
     for key in moved:
         _check_moved(samples[0], key, columns.get(key), seconds is not None)
     found = {key: columns[key] for key in moved}
     extras = {key: values for key, values in extras.items() if key not in dropped}
     return Samples(images, seconds, labels, extras, kind, epoch, indices, found)
+
+
+def _apart(images: list[Any]) -> tuple[list[Any], list[Any] | None]:
+    """Return first and second views; the latter are None unless images are pairs of views."""
+    if not isinstance(images[0], (tuple, list)):
+        return images, None
+    for i, image in enumerate(images):
+        if not (isinstance(image, (tuple, list)) and len(image) == 2):
+            raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
+    return [first for first, _ in images], [second for _, second in images]
 
 
 def read_columns(

@@ -61,7 +61,7 @@ def test_every_field_has_a_control():
     shown = {control.name for control in CONTROLS}
     for leaf in leaves(MiAMixConfig()):
         parts = {name for name in shown if name == leaf or name.startswith(f"{leaf}.")}
-        assert parts or leaf in ("methods", "mixes"), leaf
+        assert parts or leaf in ("methods", "mixes", "partners"), leaf
     assert {name for name in shown if name.startswith("weights.")} == {f"weights.{method}" for method in METHODS}
     assert len(shown) == len(CONTROLS)
 
