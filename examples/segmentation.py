@@ -1,10 +1,9 @@
-"""Segmentation of a stained tissue: maps mixed by the very masks that mix the images.
+"""Segmentation of a stained tissue: each image's map is mixed by the mask that mixes the image.
 
 python examples/segmentation.py --epochs 6 --picture mixed.png
 """
 
 import argparse
-import random
 
 import albumentations as A
 import numpy as np
@@ -12,48 +11,17 @@ import torch
 from skimage import color, data, filters, io
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
-from miamix_cpu import EpochIndex, EpochSampler, MiAMixCollator
+from miamix_cpu import MiAMixCollator
 
 PALETTE = np.array([[255, 255, 255], [60, 60, 200], [150, 90, 30]], np.uint8)  # background, nuclei, membranes
+TRANSFORM = A.Compose([A.RandomCrop(64, 64), A.HorizontalFlip(), A.VerticalFlip()])
 
 
-class MappedViews:
-    """Each image's two views, and each view's map: `((first, second), 0, first_map, second_map)`.
-
-    The views are augmented apart from each other, so each takes its own map along.
-    """
-
-    def __init__(self, images: list[np.ndarray], maps: list[np.ndarray], seed: int = 0) -> None:
-        self.images, self.maps, self.seed = images, maps, seed
-        self.transform = A.Compose([A.RandomCrop(64, 64), A.HorizontalFlip(), A.VerticalFlip()])
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: EpochIndex) -> tuple:
-        index = key.index
-        rng = np.random.default_rng([self.seed, key.epoch, index, key.draw])
-        self.transform.set_random_state(rng, random.Random(int(rng.integers(1 << 63))))
-        first, second = (self.transform(image=self.images[index], mask=self.maps[index]) for _ in range(2))
-        return (first["image"], second["image"]), 0, first["mask"], second["mask"]
-
-
-class SegmentationCollator:
-    """Mixes maps as it mixes images."""
-
-    def __init__(self, classes: int, seed: int = 0) -> None:
-        self.classes = classes
-        # There is no label to mix: two classes, the least there are, and all samples are of the first.
-        self.collate = MiAMixCollator(2, seed=seed, return_masks=True, return_batch=True)
-
-    def __call__(self, samples: list[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (N, 3, H, W) and, for each of their pixels, the classes' probabilities, (N, classes, H, W)."""
-        batch = self.collate(samples)
-        first, second = (F.one_hot(maps.long(), self.classes) for maps in batch.extras.values())
-        mask = batch.masks[..., None]
-        return batch.images, (mask * first + (1 - mask) * second[batch.partner]).permute(0, 3, 1, 2)
+def collator() -> MiAMixCollator:
+    """It takes samples (image, map of classes). Of maps it makes the classes' shares, (N, classes, H, W)."""
+    return MiAMixCollator(None, transform=TRANSFORM, seed=0, also={1: ("soft", len(PALETTE))})
 
 
 def tissue() -> tuple[np.ndarray, np.ndarray]:
@@ -76,10 +44,9 @@ def main() -> None:
 
     image, classes = tissue()
     tiles = [np.s_[y : y + 96, x : x + 96] for y in range(0, 417, 32) for x in range(0, 289, 32)]
-    dataset = MappedViews([image[tile] for tile in tiles], [classes[tile] for tile in tiles])
     loader = DataLoader(
-        dataset, 16, sampler=EpochSampler(RandomSampler(dataset)), drop_last=True,
-        collate_fn=SegmentationCollator(len(PALETTE)), num_workers=options.workers,
+        [(image[tile], classes[tile]) for tile in tiles], 16, shuffle=True, drop_last=True,
+        collate_fn=collator(), num_workers=options.workers,
     )  # fmt: skip
     test_image = torch.from_numpy(image[:, 384:].copy()).permute(2, 0, 1)[None] / 255
     test_map = torch.from_numpy(classes[:, 384:].astype(np.int64))
