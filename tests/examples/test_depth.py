@@ -24,7 +24,7 @@ def test_depth_is_mixed_as_the_image_is():
     spec.loader.exec_module(example)
     samples = [{**scene, "image": scene["depth"][..., None]} for scene in example.reliefs(slice(16), 0)]
     geometry = type(example.TRANSFORM)(example.TRANSFORM.transforms[:1], additional_targets={"depth": "mask"})
-    mixed = MiAMixCollator(2, transform=geometry, seed=0, also={"depth": "blend"})(samples)
+    mixed = MiAMixCollator(10, transform=geometry, seed=0, also={"depth": "blend"})(samples)
     assert mixed["depth"].shape == (16, 8, 8)
     assert torch.allclose(mixed["image"][:, 0], mixed["depth"], atol=1e-5)
     assert len(np.unique(mixed["depth"].numpy().round(3))) > 100
