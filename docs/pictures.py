@@ -32,6 +32,7 @@ RATIOS = (0.1, 0.3, 0.5, 0.7)
 SIDE = 160  # pixels of a mask
 BLUE, ORANGE, GREY = "#2f6fb5", "#e07b39", "#9a9a9a"
 COLOURS = dict(zip(METHODS, ("#8c8c8c", "#2f6fb5", "#4d9a57", "#c44e52", "#b39a3c", "#8064a2"), strict=False))
+CLASSES = np.array([[40, 60, 110], [200, 90, 60], [240, 220, 150]], np.uint8)  # a colour each
 RANDOM_CELLS = GridMixOptions(pattern="random")
 
 
@@ -43,6 +44,7 @@ def main() -> None:
     out.mkdir(exist_ok=True)
     pictures: dict[str, Callable[[], Figure]] = {
         "pairing": pairing,
+        "partners": partners,
         "sampling": sampling,
         "mixup": lambda: by_ratio(alone("mixup"), seed=0),
         "cutmix": lambda: by_ratio(alone("cutmix"), seed=17),
@@ -63,6 +65,7 @@ def main() -> None:
         "merging": merging,
         "readings": readings,
         "lam": measured_lam,
+        "also": maps_too,
     }
     for name, draw in pictures.items():
         save(draw(), out / f"{name}.png")
@@ -183,6 +186,43 @@ def pairing() -> Figure:
             arrowstyle="<|-", linewidth=1.4, color=ORANGE if partner == i else BLUE,
         )  # fmt: skip
         figure.add_artist(arrow)
+    return figure
+
+
+def partners() -> Figure:
+    """A sample whose two layers show different partners: the weights of its three views, and what they make."""
+    config = MiAMixConfig(partners="layer", k_min=2, methods=("cutmix", "agmix"), weights=(1, 1), p_aug=0, p_smooth=0)
+    plan = MiAMix(3, config).plan(3, SIDE, SIDE, rng=np.random.default_rng(1))
+    plan.partner[:] = [[1, 2], [2, 0], [0, 1]]
+    images = np.stack([photograph(name) for name in ("chelsea", "rocket", "coffee")])
+    batch = MiAMix(3, return_masks=True).render(plan, images, range(3), second=images)
+    figure, axes = panels(1, 4, width=1.8, height=2.0)
+    names = ("first view", "first layer's partner", "second layer's partner")
+    for axis, mask, lam, name in zip(axes[0], batch.masks[0], batch.lam[0], names, strict=False):
+        show(axis, mask, f"{name}:\nmean weight {lam:.2f}")
+    show(axes[0, 3], batch.images[0], "\nmixed")
+    return figure
+
+
+def maps_too() -> Figure:
+    """Two photographs and maps of their dark, grey and bright pixels, mixed by one mask in two ways."""
+    images = np.stack([photograph("chelsea"), photograph("coffee")])
+    maps = np.digitize(images.mean(axis=-1), (80, 140))
+    plan = plan_of(alone("agmix"), (0.06, 0.06), seed=6)
+    made = {}
+    for way in ("choose", ("soft", 3)):
+        mix = MiAMix(2, return_masks=True, also={"map": way})
+        made[way] = mix.render(plan, images, (0, 1), also={"map": maps}).extras["map"][0]
+    batch = MiAMix(2, return_masks=True).render(plan, images, (0, 1))
+    figure, axes = panels(2, 4, width=1.6, height=1.75)
+    pictures = (
+        (images[0], "first view"), (images[1], "second view"), (batch.masks[0], f"mask, lam {batch.lam[0]:.2f}"),
+        (batch.images[0], "mixed"), (CLASSES[maps[0]], "its map"), (CLASSES[maps[1]], "its map"),
+        (CLASSES[made["choose"]], '"choose"'),
+        (np.einsum("khw,kc->hwc", made["soft", 3], CLASSES).round().astype(np.uint8), '("soft", 3)'),
+    )  # fmt: skip
+    for axis, (picture, title) in zip(axes.flat, pictures, strict=True):
+        show(axis, picture, title)
     return figure
 
 
