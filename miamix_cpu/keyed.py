@@ -172,6 +172,11 @@ class KeyedMixer:
                 f"also has the label's key, {self.keys[1]!r} or 1, so there are no labels: targets='pair' and "
                 "label_smoothing do not apply"
             )
+        if self._label_is_mixed and self.config.pairing != "random":
+            raise ValueError(
+                f"also has the label's key, {self.keys[1]!r} or 1, so there are no labels by which "
+                f"pairing={self.config.pairing!r} could choose partners: set pairing='random'"
+            )
 
     @property
     def _label_is_mixed(self) -> bool:
