@@ -210,6 +210,8 @@ class MiAMix:
                 f"images must be {len(plan)} images of {plan.height} x {plan.width} pixels, as in the plan, got "
                 f"{images.shape}"
             )
+        if self._ways and plan.mixes == "features":
+            raise ValueError(ALSO_WITH_FEATURES)
         if not self._range_is_known:
             self._range_is_known = True
             warn_of_range(images, self._once)
@@ -241,7 +243,8 @@ class MiAMix:
         lam = mix_views(plan, *views, first.dtype, out, masks, scale, bias)
         extras = {}
         given_also = (also or {}, second_also or {})
-        for name, way, *both in read_given(self._ways, len(plan), second is not None, *given_also):
+        size = plan.height, plan.width
+        for name, way, *both in read_given(self._ways, len(plan), size, second is not None, *given_also):
             extras[name] = mixed_companion(plan, way, both, masks)
         soft = None
         if self.targets == "soft":

@@ -10,6 +10,7 @@ import numpy as np
 
 from miamix_cpu.checks import short
 from miamix_cpu.epochs import IndexedSample
+from miamix_cpu.samples.companions import name_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ def read_samples(
                 raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
         images, seconds = [first for first, _ in images], [second for _, second in images]
     for key in moved:
-        _check_moved(samples[0], key, columns.get(key), seconds is not None)
+        is_guide = key in dropped
+        _check_key(samples[0], key, "map_key" if is_guide else "also", 2 if is_guide else 1)
+        _check_pairs(name_of(key), columns[key], seconds is not None)
     found = {key: columns[key] for key in moved}
     extras = {key: values for key, values in extras.items() if key not in dropped}
     return Samples(images, seconds, labels, extras, kind, epoch, indices, found)
@@ -173,16 +176,15 @@ def _check_key(sample: Any, key: Any, name: str, low: int) -> None:
     if isinstance(sample, dict):
         if key not in sample:
             raise ValueError(f"samples have no {key!r} ({name}), they have {', '.join(map(repr, sample))}")
-    elif not (isinstance(key, int) and low <= key < len(sample)):
-        after = ", after the image" if low else ""
+    elif isinstance(key, bool) or not (isinstance(key, int) and low <= key < len(sample)):
+        after = ("", ", after the image", ", after image and label")[low]
         raise ValueError(f"{name} must be a position in samples of {len(sample)} entries{after}, got {short(key)}")
 
 
-def _check_moved(sample: Any, key: Any, values: list[Any] | None, are_pairs: bool) -> None:
-    _check_key(sample, key, "also, map_key", 1)
-    for i, value in enumerate(values or () if are_pairs else ()):
+def _check_pairs(name: str, values: list[Any], are_pairs: bool) -> None:
+    for i, value in enumerate(values if are_pairs else ()):
         if not (isinstance(value, (tuple, list)) and len(value) == 2):
-            raise ValueError(f"{key!r} of sample {i} must be a pair, as its image is, got {_kind(value)}")
+            raise ValueError(f"{name} of sample {i} must be a pair, as its image is, got {_kind(value)}")
 
 
 def _kind(value: Any) -> str:
