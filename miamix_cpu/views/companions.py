@@ -75,7 +75,7 @@ class CompanionCaller:
         view, made = _of_dict(result, self._image_key, others, name)
         return view, {key: made[key][0] if is_flat else made[key] for key, (_, is_flat) in masks.items()}
 
-    def _called(self, others: Mapping[Any, Any], name: str, *given: Any, **named: Any) -> Any:
+    def _called(self, others: Mapping[Any, Any], name: str, /, *given: Any, **named: Any) -> Any:
         try:
             return self._transform(*given, **named)
         except Exception as error:
@@ -92,18 +92,26 @@ class CompanionCaller:
         return f"transform({{{', '.join(f'{key!r}: ..' for key in (self._image_key, *others))}}})"
 
     def _takes_names(self, others: Mapping[Any, Any]) -> bool:
-        if not self._keyword or not all(isinstance(key, str) for key in others):
+        if not self._keyword or not all(isinstance(key, str) and key != "image" for key in others):
             return False
         parameters = inspect.signature(self._transform).parameters
         return set(others) <= set(parameters) or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
+    @property
+    def _declared(self) -> Mapping[str, str]:
+        """What a Compose declares, by name: "image", "mask" and the like."""
+        return getattr(self._transform, "additional_targets", None) or {}
+
     def _targets(self, others: Mapping[Any, Any]) -> dict[str, list[Any]]:
-        """Which entries go to which of Albumentations' targets."""
-        named = {"mask", *(getattr(self._transform, "additional_targets", None) or ())}
-        targets = {key: [key] for key in others if key in named}
-        rest = [key for key in others if key not in named]
-        if rest and "mask" not in targets:
-            targets["mask"] = [rest.pop(0)]
+        """Which entries go to which of Albumentations' targets; those of a clip, with frames, are `masks`."""
+        have_frames = {key for key, value in others.items() if np.ndim(value) == 4}
+        own = {key for key in others if key in self._declared or (key == "mask" and key not in have_frames)}
+        targets = {key: [key] for key in others if key in own}
+        rest = [key for key in others if key not in own]
+        flat = next((key for key in rest if key not in have_frames), None)
+        if flat is not None and "mask" not in targets:
+            targets["mask"] = [flat]
+            rest.remove(flat)
         if rest:
             targets["masks"] = rest
         return targets
@@ -133,7 +141,7 @@ class CompanionCaller:
                 if target == "masks":
                     count = len(_frames(arrays[key]))
                     value, values = values[:count] if others[key].ndim == 4 else values[0], values[count:]
-                made[key] = _from_opencv(value, arrays[key], others[key])
+                made[key] = _from_opencv(value, arrays[key], others[key], self._declared.get(target, "mask"))
         return view, made
 
 
@@ -199,14 +207,14 @@ def _for_opencv(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
-def _from_opencv(value: Any, given: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _from_opencv(value: Any, given: np.ndarray, own: np.ndarray, kind: str) -> np.ndarray:
     """Return what Albumentations made of `given` with channels last, and of the dtype of `own`.
 
-    ToTensorV2 leaves masks (h, w, C), unless it is told otherwise, but makes images (C, h, w).
+    ToTensorV2 makes images (C, h, w), but leaves masks (h, w, C), unless it is told otherwise.
     """
     value = _stacked(value)
     array = np.asarray(value)
-    if array.ndim > 2 and is_tensor(value) and array.shape[-1] != given.shape[-1]:
+    if array.ndim > 2 and is_tensor(value) and (kind.startswith("image") or array.shape[-1] != given.shape[-1]):
         array = np.ascontiguousarray(np.moveaxis(array, -3, -1))
     if given.dtype != array.dtype:  # Normalize has made floats of an image, which stay floats
         return array

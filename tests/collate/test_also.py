@@ -164,6 +164,17 @@ def test_maps_follow_the_geometry_of_their_views(name, config):
         assert torch.equal(batch.extras[key], same)
 
 
+@pytest.mark.parametrize("name", ["name", "others", "self", "masks", "mask", "images", "image", "transform"])
+@pytest.mark.parametrize("transform", [A.Compose(GEOMETRY), turned, lambda **entries: turned(entries)],
+                         ids=["albumentations", "dict", "keywords"])  # fmt: skip
+def test_entries_may_have_any_name(name, transform):
+    samples = [{"picture": picture(i), "label": 0, name: small(codes(i))} for i in range(N)]
+    if name == "image" and transform is not turned and not isinstance(transform, A.Compose):
+        transform = turned  # "image" is what keywords call the picture
+    batch = collator({name: "choose"}, BOX, transform=transform, keys=("picture", "label"))(samples)
+    np.testing.assert_array_equal(read(unsmall(batch.extras[name].numpy())), batch.images.permute(0, 2, 3, 1).numpy())
+
+
 def test_rotation_by_any_angle_turns_maps_as_it_turns_images():
     """OpenCV turns bytes and numbers of 32 bits a little differently, so a pixel in a thousand is its neighbour."""
     samples = [as_arrays(i) for i in range(N)]
