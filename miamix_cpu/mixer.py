@@ -242,7 +242,7 @@ class MiAMix:
         plan = aim_layers(plan, *views, first.dtype, first.shape, False, self.guide, given)
         lam = mix_views(plan, *views, first.dtype, out, masks, scale, bias)
         extras = {}
-        given_also = (also or {}, second_also or {})
+        given_also = ({} if given is None else given for given in (also, second_also))
         size = plan.height, plan.width
         for name, way, *both in read_given(self._ways, len(plan), size, second is not None, *given_also):
             extras[name] = mixed_companion(plan, way, both, masks)

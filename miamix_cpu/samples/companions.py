@@ -64,11 +64,11 @@ def check_also(also: Any, keys: tuple[str, str], map_key: Any) -> dict[Any, Way]
 
 
 def _way(key: Any, way: Any) -> Way:
-    if isinstance(way, (tuple, list)) and len(way) == 2 and way[0] == "soft":
+    if isinstance(way, (tuple, list)) and len(way) == 2 and isinstance(way[0], str) and way[0] == "soft":
         return Way("soft", check_integer(f"the number of classes of also[{key!r}]", way[1], low=1))
-    if way == "soft":
+    if isinstance(way, str) and way == "soft":
         raise ValueError(f'also[{key!r}] must say how many classes there are: ("soft", 21)')
-    if way not in ("blend", "choose"):
+    if not isinstance(way, str) or way not in ("blend", "choose"):
         raise ValueError(f"also[{key!r}] must be {_WAYS}, got {short(way)}")
     return Way(way)
 

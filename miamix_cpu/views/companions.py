@@ -155,11 +155,15 @@ def as_given(value: Any, what: str, layout: str) -> np.ndarray:
     layout : one of `images.LAYOUTS`
     """
     array = _as_array(value, what)
-    return np.ascontiguousarray(np.moveaxis(array, -3, -1)) if is_planar(value, array.shape, layout, what) else array
+    if is_planar(value, array.shape, layout, what):
+        array = np.ascontiguousarray(np.moveaxis(array, -3, -1))
+    return array
 
 
 def _as_array(value: Any, what: str) -> np.ndarray:
-    return as_array(value, what, HASHED if is_pil(value) else TRANSFORMED)  # a palette's indices are classes
+    """Return an array in native byte order: neither OpenCV nor torch knows another."""
+    array = as_array(value, what, HASHED if is_pil(value) else TRANSFORMED)  # a palette's indices are classes
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _of_dict(result: Any, image_key: str, others: Mapping[Any, Any], name: str) -> tuple[Any, dict[Any, Any]]:
@@ -236,6 +240,6 @@ def _as_mask(value: Any, what: str) -> tuple[Any, bool]:
         tensor = value
     else:
         array = _as_array(value, what)
-        tensor = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
+        tensor = torch.from_numpy(np.array(array, order="C"))
         tensor = tensor.movedim(-1, -3) if tensor.ndim > 2 else tensor
     return types.Mask(tensor if tensor.ndim > 2 else tensor[None]), tensor.ndim == 2

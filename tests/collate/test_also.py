@@ -175,6 +175,14 @@ def test_entries_may_have_any_name(name, transform):
     np.testing.assert_array_equal(read(unsmall(batch.extras[name].numpy())), batch.images.permute(0, 2, 3, 1).numpy())
 
 
+def test_tensors_of_as_many_columns_as_channels_are_not_mistaken(rng):
+    samples = [{"image": image, "label": 0, "copy": image, "map": image} for image in rng.integers(0, 256, (N, 3, 3, 3), np.uint8)]  # fmt: skip
+    transform = A.Compose([A.D4(), ToTensorV2()], additional_targets={"copy": "image"})
+    batch = collator({"copy": "blend", "map": "blend"}, BOX, transform=transform)(samples)
+    assert torch.equal(batch.extras["copy"], batch.images)
+    assert torch.equal(batch.extras["map"], batch.images)
+
+
 def test_rotation_by_any_angle_turns_maps_as_it_turns_images():
     """OpenCV turns bytes and numbers of 32 bits a little differently, so a pixel in a thousand is its neighbour."""
     samples = [as_arrays(i) for i in range(N)]

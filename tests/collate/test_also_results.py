@@ -299,6 +299,14 @@ def test_the_indices_of_a_palette_are_classes(transform, way):
     assert (found[0]["map"] if way == "choose" else found[0]["map"].argmax(1)).unique().tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("transform", [None, CROP], ids=["none", "albumentations"])
+def test_numbers_in_another_byte_order_are_the_same_numbers(transform):
+    also = {"classes": "choose", "depth": "blend"}
+    swapped = [{**s, **{key: s[key].astype(s[key].dtype.newbyteorder(">")) for key in also}} for s in scenes()]
+    found = [collator(also=also, transform=transform)(samples) for samples in (scenes(), swapped)]
+    assert same(*found)
+
+
 @pytest.mark.parametrize("layout", ["auto", "channels_first", "channels_last"])
 @pytest.mark.parametrize("transform", [None, CROP], ids=["none", "albumentations"])
 def test_layouts_of_entries_are_those_of_images(layout, transform):
