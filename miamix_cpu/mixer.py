@@ -194,6 +194,20 @@ class MiAMix:
                 raise ValueError(f"{name} must have one map for each of {count} images, got {len(values)}")
         return lambda which, sample: (maps, second_maps)[which][sample]
 
+    def _others(self, plan: MixPlan, images: np.ndarray, second: Any) -> np.ndarray:
+        """Return the second views: those of the caller, or the first ones."""
+        if second is None:
+            self._warn_unmixed(plan)
+            return images
+        others = check_batch(second, "second")
+        if plan.mixes == "features":
+            raise ValueError('mixes="features" mixes the features of first views: leave out second=')
+        if others.shape != images.shape or others.dtype != images.dtype:
+            raise ValueError(
+                f"second must be {images.dtype} {images.shape} like images, got {others.dtype} {others.shape}"
+            )
+        return others
+
     def _render(
         self,
         plan: MixPlan,
@@ -215,17 +229,7 @@ class MiAMix:
         if not self._range_is_known:
             self._range_is_known = True
             warn_of_range(images, self._once)
-        others = images
-        if second is None:
-            self._warn_unmixed(plan)
-        else:
-            others = check_batch(second, "second")
-            if plan.mixes == "features":
-                raise ValueError('mixes="features" mixes the features of first views: leave out second=')
-            if others.shape != images.shape or others.dtype != images.dtype:
-                raise ValueError(
-                    f"second must be {images.dtype} {images.shape} like images, got {others.dtype} {others.shape}"
-                )
+        others = self._others(plan, images, second)
         dtype = self.dtype or ("float32" if self.mean is not None else str(images.dtype))
         channels = 1 if images.ndim == 3 else images.shape[-1]
         scale, bias = normalisation(images.dtype, dtype, channels, self.mean, self.std)

@@ -71,10 +71,9 @@ def aim_layers(
         addresses = np.where(views < n, first[views % n], second[views % n])
         if maps is None and guide is None:
             channels = 1 if len(shape) == 2 else shape[-3 if planar else -1]
-            if len(shape) == 4:
-                frame = math.prod(shape[1:]) * np.dtype(dtype).itemsize
-                addresses = addresses + np.uint64(shape[0] // 2 * frame)
-            grey = grey_copies(addresses, dtype, plan.height, plan.width, channels, planar)
+            grey = grey_copies(
+                _middle_frames(addresses, dtype, shape), dtype, plan.height, plan.width, channels, planar
+            )
             return _COMPUTED[GUIDES[kind - 1]](grey)
         found = []
         for view, address in zip(views.tolist(), addresses.tolist(), strict=True):
@@ -128,6 +127,15 @@ def read_guides(maps: Sequence[Any], names: Sequence[str]) -> np.ndarray:
 def _name_of(which: int, sample: int) -> str:
     """The name of a view's guide in messages."""
     return f"the guide of the {('first', 'second')[which]} view of sample {sample}"
+
+
+def _middle_frames(addresses: np.ndarray, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the addresses of the middle frames of clips; of images, their own."""
+    if len(shape) < 4:
+        return addresses
+    frame = math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    moved: np.ndarray = addresses + np.uint64(shape[0] // 2 * frame)
+    return moved
 
 
 def _copy_at(address: int, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:

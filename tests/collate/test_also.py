@@ -7,6 +7,7 @@ import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from miamix_cpu import MiAMixConfig, TwoViews
 from miamix_cpu.config import METHODS
@@ -232,6 +233,26 @@ def test_guides_go_along_as_well():
     for i, t in enumerate(batch.partner.tolist()):
         assert (batch.extras["map"][i] == small(codes(t))[10, 12]).any()
     assert "guide" not in batch.extras
+
+
+DTYPES = ["bool", "int8", "int16", "uint16", "uint32", "int64", "uint64", "float16", "float64"]
+
+
+def numbers(i, dtype):
+    return (codes(i) % 101).astype(dtype)
+
+
+def test_maps_of_every_dtype_travel_from_a_worker():
+    samples = [{"image": picture(i), "label": 0, **{name: numbers(i, name) for name in DTYPES}} for i in range(N)]
+    batches = []
+    for workers in (0, 1):
+        collate = collator(dict.fromkeys(DTYPES, "choose"), BOX)
+        batches.append(next(iter(DataLoader(samples, N, collate_fn=collate, num_workers=workers))).extras)
+    for name in DTYPES:
+        here, there = (batch[name].numpy() for batch in batches)
+        np.testing.assert_array_equal(here, there)
+        assert there.dtype == name
+        np.testing.assert_array_equal(there, batches[1]["int64"].numpy().astype(name))
 
 
 class ReusesMaps:
