@@ -78,12 +78,7 @@ def read_samples(
     if index_key is not None and indices is None:
         _check_key(samples[0], index_key, "index_key", 0)
         indices = [sample[index_key] for sample in samples]
-    seconds = None
-    if isinstance(images[0], (tuple, list)):
-        for i, image in enumerate(images):
-            if not (isinstance(image, (tuple, list)) and len(image) == 2):
-                raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
-        images, seconds = [first for first, _ in images], [second for _, second in images]
+    images, seconds = _split_pairs(images)
     for key in moved:
         is_guide = key in dropped
         _check_key(samples[0], key, "map_key" if is_guide else "also", 2 if is_guide else 1)
@@ -91,6 +86,16 @@ def read_samples(
     found = {key: columns[key] for key in moved}
     extras = {key: values for key, values in extras.items() if key not in dropped}
     return Samples(images, seconds, labels, extras, kind, epoch, indices, found)
+
+
+def _split_pairs(images: list[Any]) -> tuple[list[Any], list[Any] | None]:
+    """Return first and second views; images and None if they are no pairs."""
+    if not isinstance(images[0], (tuple, list)):
+        return images, None
+    for i, image in enumerate(images):
+        if not (isinstance(image, (tuple, list)) and len(image) == 2):
+            raise ValueError(f"image of sample {i} must be a pair (first view, second view), got {_kind(image)}")
+    return [first for first, _ in images], [second for _, second in images]
 
 
 def read_columns(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -71,18 +72,15 @@ def aim_layers(
         addresses = np.where(views < n, first[views % n], second[views % n])
         if maps is None and guide is None:
             channels = 1 if len(shape) == 2 else shape[-3 if planar else -1]
-            grey = grey_copies(
-                _middle_frames(addresses, dtype, shape), dtype, plan.height, plan.width, channels, planar
-            )
+            frames = _middle_frames(addresses, dtype, shape)
+            grey = grey_copies(frames, dtype, plan.height, plan.width, channels, planar)
             return _COMPUTED[GUIDES[kind - 1]](grey)
         found = []
         for view, address in zip(views.tolist(), addresses.tolist(), strict=True):
-            which, sample = divmod(view, n)
-            try:
-                found.append(maps(which, sample) if guide is None and maps else guide(_copy_at(address, dtype, shape)))  # type: ignore[misc]
-            except Exception as error:
-                error.add_note(f"raised when {_name_of(which, sample)} was made")
-                raise
+            with _named(*divmod(view, n)):
+                found.append(
+                    maps(*divmod(view, n)) if guide is None and maps else guide(_copy_at(address, dtype, shape))
+                )  # type: ignore[misc]
         return read_guides(found, [_name_of(*divmod(view, n)) for view in views.tolist()])
 
     own, partners = layers["sample"], plan.partner[layers["sample"]] + (0 if second is first else n)
@@ -127,6 +125,16 @@ def read_guides(maps: Sequence[Any], names: Sequence[str]) -> np.ndarray:
 def _name_of(which: int, sample: int) -> str:
     """The name of a view's guide in messages."""
     return f"the guide of the {('first', 'second')[which]} view of sample {sample}"
+
+
+@contextmanager
+def _named(which: int, sample: int) -> Iterator[None]:
+    """Say in an error which view's guide was made."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised when {_name_of(which, sample)} was made")
+        raise
 
 
 def _middle_frames(addresses: np.ndarray, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
