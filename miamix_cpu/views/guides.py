@@ -78,9 +78,7 @@ def aim_layers(
         found = []
         for view, address in zip(views.tolist(), addresses.tolist(), strict=True):
             with _named(*divmod(view, n)):
-                found.append(
-                    maps(*divmod(view, n)) if guide is None and maps else guide(_copy_at(address, dtype, shape))
-                )  # type: ignore[misc]
+                found.append(guide(_copy_at(address, dtype, shape)) if guide is not None else maps(*divmod(view, n)))  # type: ignore[misc]
         return read_guides(found, [_name_of(*divmod(view, n)) for view in views.tolist()])
 
     own, partners = layers["sample"], plan.partner[layers["sample"]] + (0 if second is first else n)
