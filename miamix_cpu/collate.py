@@ -84,8 +84,9 @@ class MiAMixCollator(KeyedMixer):
         pixel whole from the view whose weight is larger, ties from the first: maps of classes, of any dtype.
         ("soft", classes) makes float32 weights (N, classes, h, w) of a map of classes. Maps may be smaller than the
         image. They go through the same geometry as the image: Albumentations gets them as `mask`, `masks` or additional
-        targets, any other transform gets and returns a dict. If the label's key, or position 1, is among them, there
-        are no labels, and the mixed map is in their place.
+        targets, any other transform gets and returns a dict, {"image": image, key: entry}, or takes keywords if its
+        parameters are "image" and the entries' keys. If the image is a pair of views, they are pairs too (`TwoViews`).
+        If the label's key, or position 1, is among them, there are no labels, and the mixed map is in their place.
     guide : callable, optional
         Makes the guide of a view: it gets a copy of the view as an array, in the layout of the views, and returns a map
         (h, w), of the same size for all. By default guides are computed, as the options of these methods say.

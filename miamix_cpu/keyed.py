@@ -141,12 +141,14 @@ class KeyedMixer:
                 )
             key = replayed.key
             plan_of = partial(_fitting, replayed)
-        views = BatchViews(parts, raw, self._transform, self.layout, key)
+        views = BatchViews(parts, raw, self._transform, self.layout, key, self.map_key)
         first = views.first
         if not self._range_is_known:
             self._range_is_known = True
             warn_of_range(first.arrays, self._once)
         plan = plan_of(len(parts.images), *first.size)
+        if self._ways and plan.mixes == "features":
+            raise ValueError(ALSO_WITH_FEATURES)
         second, needed = self._second(plan, views)
         first = views.first  # made again, if the transform has overwritten one
         plan = aim_layers(
@@ -159,7 +161,7 @@ class KeyedMixer:
             self.guide,
             partial(views.other, self.map_key) if self.map_key in parts.moved else None,
         )
-        return Prepared(plan, first, second, labels, read_all(self._ways, views, needed, plan, self.layout))
+        return Prepared(plan, first, second, labels, read_all(self._ways, views, needed, plan))
 
     _is_plain = False  # an unmixed copy: the samples' guides are not used
 
@@ -171,6 +173,11 @@ class KeyedMixer:
             raise ValueError(
                 f"also has the label's key, {self.keys[1]!r} or 1, so there are no labels: targets='pair' and "
                 "label_smoothing do not apply"
+            )
+        if self._label_is_mixed and self.config.pairing != "random":
+            raise ValueError(
+                f"also has the label's key, {self.keys[1]!r} or 1, so there are no labels by which "
+                f"pairing={self.config.pairing!r} could choose partners: set pairing='random'"
             )
 
     @property

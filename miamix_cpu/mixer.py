@@ -21,7 +21,7 @@ from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.plan.sampling import draw_plan
 from miamix_cpu.samples.addresses import gather
 from miamix_cpu.samples.companions import check_also, read_given
-from miamix_cpu.samples.images import check_picture, is_row, mixable, size_of, warn_of_range
+from miamix_cpu.samples.images import check_batch, size_of, warn_of_range
 from miamix_cpu.samples.labels import read_labels
 from miamix_cpu.views.guides import aim_layers
 
@@ -225,6 +225,20 @@ class MiAMix:
                 raise ValueError(f"{name} must have one map for each of {count} images, got {len(values)}")
         return lambda which, sample: (maps, second_maps)[which][sample]
 
+    def _others(self, plan: MixPlan, images: np.ndarray, second: Any) -> np.ndarray:
+        """Return the second views: those of the caller, or the first ones."""
+        if second is None:
+            self._warn_unmixed(plan)
+            return images
+        others = check_batch(second, "second")
+        if plan.mixes == "features":
+            raise ValueError('mixes="features" mixes the features of first views: leave out second=')
+        if others.shape != images.shape or others.dtype != images.dtype:
+            raise ValueError(
+                f"second must be {images.dtype} {images.shape} like images, got {others.dtype} {others.shape}"
+            )
+        return others
+
     def _render(
         self,
         plan: MixPlan,
@@ -241,20 +255,12 @@ class MiAMix:
                 f"images must be {len(plan)} images of {plan.height} x {plan.width} pixels, as in the plan, got "
                 f"{images.shape}"
             )
+        if self._ways and plan.mixes == "features":
+            raise ValueError(ALSO_WITH_FEATURES)
         if not self._range_is_known:
             self._range_is_known = True
             warn_of_range(images, self._once)
-        others = images
-        if second is None:
-            self._warn_unmixed(plan)
-        else:
-            others = check_batch(second, "second")
-            if plan.mixes == "features":
-                raise ValueError('mixes="features" mixes the features of first views: leave out second=')
-            if others.shape != images.shape or others.dtype != images.dtype:
-                raise ValueError(
-                    f"second must be {images.dtype} {images.shape} like images, got {others.dtype} {others.shape}"
-                )
+        others = self._others(plan, images, second)
         dtype = self.dtype or ("float32" if self.mean is not None else str(images.dtype))
         channels = 1 if images.ndim == 3 else images.shape[-1]
         scale, bias = normalisation(images.dtype, dtype, channels, self.mean, self.std)
@@ -267,8 +273,9 @@ class MiAMix:
         views = first.addresses, other.addresses
         plan = aim_layers(plan, *views, first.dtype, first.shape, False, self.guide, given)
         lam = mix_views(plan, *views, first.dtype, out, masks, scale, bias)
-        companions = read_given(self._ways, len(plan), second is not None, also or {}, second_also or {})
-        extras = {name: mixed_companion(plan, way, views, masks) for name, way, *views in companions}
+        given_also = ({} if given is None else given for given in (also, second_also))
+        companions = read_given(self._ways, len(plan), (plan.height, plan.width), second is not None, *given_also)
+        extras = {name: mixed_companion(plan, way, both, masks) for name, way, *both in companions}
         soft = None
         if self.targets == "soft":
             soft = np.empty(shape_of_targets(y, self.num_classes), dtype=np.float32)
@@ -318,28 +325,3 @@ def _not_a_config(config: Any) -> str:
     if callable(config):
         return f"{words}: pass a transform by keyword, transform=..."
     return words
-
-
-def check_batch(values: Any, what: str) -> np.ndarray:
-    """Return `values` as a uint8 or float32 array (N, H, W, C) or (N, H, W)."""
-    try:
-        images: np.ndarray = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{what} must be one array (N, H, W, C) or (N, H, W): {error}") from error
-    images = mixable(images, what)
-    if images.ndim not in (3, 4, 5) or 0 in images.shape:
-        raise ValueError(
-            f"{what} must have the shape (N, H, W, C) or (N, H, W), or (N, T, H, W, C) for clips, with no empty axis, "
-            f"got {images.shape}"
-        )
-    if images.ndim == 3:
-        check_picture(images.shape[1:], f"each image in {what}")
-    if images.ndim > 3 and images.shape[-1] > 4 and not is_row(*images.shape[-3:]):
-        rows, columns, channels = images.shape[-3:]
-        if rows <= 4 or (rows < channels and columns == channels):
-            clip = "T, " if images.ndim == 5 else ""
-            raise ValueError(
-                f"{what} must be (N, {clip}H, W, C), got {images.shape}, which looks like (N, {clip}C, H, W): "
-                f"use np.moveaxis({what}, -3, -1)"
-            )
-    return images

@@ -13,7 +13,7 @@ from miamix_cpu.mix.companions import companion_shape, mix_companion
 from miamix_cpu.mix.render import mix_views
 from miamix_cpu.plan.mix_plan import MixPlan
 from miamix_cpu.samples.addresses import Gathered
-from miamix_cpu.samples.companions import Way, read_companions
+from miamix_cpu.samples.companions import Way, check_seconds, check_size, read_companions
 from miamix_cpu.samples.images import Images
 from miamix_cpu.views.batch_views import BatchViews
 
@@ -72,7 +72,7 @@ class Prepared:
 
 
 def read_all(
-    ways: dict[Any, Way], views: BatchViews, needed: Sequence[int] | None, plan: MixPlan, layout: str
+    ways: dict[Any, Way], views: BatchViews, needed: Sequence[int] | None, plan: MixPlan
 ) -> dict[Any, Companion]:
     """Read what is mixed along with the images.
 
@@ -82,7 +82,6 @@ def read_all(
     views : BatchViews
     needed : the samples that have a second view of their own; None where first views are mixed in
     plan : MixPlan
-    layout : one of `images.LAYOUTS`
 
     Raises
     ------
@@ -91,32 +90,21 @@ def read_all(
     """
     companions = {}
     for key, way in ways.items():
-        first = _read(key, way, views, 0, range(len(plan)), layout)
-        height, width = first.size
-        if height > plan.height or width > plan.width:
-            raise ValueError(
-                f"{key!r} of sample 0 is {height} x {width}, larger than the images, {plan.height} x {plan.width}: "
-                "resize it to their size, or to a fraction of it"
-            )
+        first = _read(key, way, views, 0, range(len(plan)))
+        check_size(first, plan.height, plan.width, views.name_of(key, 0, 0))
         if needed is None:
             companions[key] = Companion(way, first, first.gathered)
             continue
-        other = _read(key, way, views, 1, needed, layout)
-        kinds = [(part.arrays[0].shape, part.arrays[0].dtype, part.planar) for part in (first, other)]
-        if kinds[0] != kinds[1]:
-            raise ValueError(
-                f"{key!r} of the second view of sample {needed[0]} is {kinds[1][1]} {kinds[1][0]}, that of the first "
-                f"view of sample 0 is {kinds[0][1]} {kinds[0][0]}: both must have the same shape, dtype and layout"
-            )
+        other = _read(key, way, views, 1, needed)
+        check_seconds(first, other, views.name_of(key, 0, 0), views.name_of(key, 1, needed[0]))
         companions[key] = Companion(way, first, by_sample(first.gathered, other.gathered, needed))
     return companions
 
 
-def _read(key: Any, way: Way, views: BatchViews, which: int, samples: Sequence[int], layout: str) -> Images:
+def _read(key: Any, way: Way, views: BatchViews, which: int, samples: Sequence[int]) -> Images:
     values = [views.other(key, which, sample) for sample in samples]
-    view = f" of the {('first', 'second')[which]} view" if views.has_seconds else ""
-    made = "channels_last" if views.gives_arrays and isinstance(values[0], np.ndarray) else layout
-    return read_companions(values, way, made, lambda i: f"{key!r}{view} of sample {samples[i]}")
+    layout = views.layout_of(key, which, samples[0])
+    return read_companions(values, way, layout, lambda i: views.name_of(key, which, samples[i]))
 
 
 def by_sample(first: Gathered, seconds: Gathered, needed: Sequence[int]) -> Gathered:

@@ -295,7 +295,7 @@ def test_few_signatures_are_compiled():
     entries = pair_and_divide, draw_ratios, choose_methods, lay_out, assign_holes, mix_bytes, mix_classes
     assert [len(entry.signatures) for entry in entries] == [1] * 7
     assert len(mix_floats.signatures) in (1, 2)  # of bytes, and of floats
-    assert len(paste_resized.signatures) <= 2
+    assert len(paste_resized.signatures) <= 6  # of images, and of what other tests mix along with them
 
 
 @pytest.mark.parametrize("merge", ["mul", "sum"])

@@ -64,11 +64,11 @@ def check_also(also: Any, keys: tuple[str, str], map_key: Any) -> dict[Any, Way]
 
 
 def _way(key: Any, way: Any) -> Way:
-    if isinstance(way, (tuple, list)) and len(way) == 2 and way[0] == "soft":
+    if isinstance(way, (tuple, list)) and len(way) == 2 and isinstance(way[0], str) and way[0] == "soft":
         return Way("soft", check_integer(f"the number of classes of also[{key!r}]", way[1], low=1))
-    if way == "soft":
+    if isinstance(way, str) and way == "soft":
         raise ValueError(f'also[{key!r}] must say how many classes there are: ("soft", 21)')
-    if way not in ("blend", "choose"):
+    if not isinstance(way, str) or way not in ("blend", "choose"):
         raise ValueError(f"also[{key!r}] must be {_WAYS}, got {short(way)}")
     return Way(way)
 
@@ -106,8 +106,33 @@ def read_companions(values: list[Any], way: Way, layout: str, names: Callable[[i
     return Images(arrays, planar[0], True)
 
 
+def name_of(key: Any) -> str:
+    """The name of an entry in messages: its key, or its position."""
+    return f"entry {key}" if isinstance(key, int) else repr(key)
+
+
+def check_size(values: Images, height: int, width: int, what: str) -> None:
+    """Raise ValueError if entries are larger than the images, which have `height` x `width` pixels."""
+    rows, columns = values.size
+    if rows > height or columns > width:
+        raise ValueError(
+            f"{what} is {rows} x {columns}, larger than the images, {height} x {width}: resize it to their size, or to "
+            "a fraction of it"
+        )
+
+
+def check_seconds(first: Images, second: Images, what: str, other: str) -> None:
+    """Raise ValueError unless second views, whose name is `other`, are like the first, whose name is `what`."""
+    kinds = [(part.arrays[0].shape, part.arrays[0].dtype, part.planar) for part in (first, second)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"{other} is {kinds[1][1]} {kinds[1][0]}, {what} is {kinds[0][1]} {kinds[0][0]}: both must have the same "
+            "shape, dtype and layout"
+        )
+
+
 def read_given(
-    ways: Mapping[str, Way], count: int, has_seconds: bool, also: Any, second_also: Any
+    ways: Mapping[str, Way], count: int, size: tuple[int, int], has_seconds: bool, also: Any, second_also: Any
 ) -> Iterator[tuple[str, Way, Images, Gathered]]:
     """Read what the caller of `MiAMix` gives along with `count` images.
 
@@ -115,6 +140,7 @@ def read_given(
     ----------
     ways : by name
     count : int
+    size : (int, int), height and width of the images
     has_seconds : bool
         Whether there are second views, to which `second_also` belongs.
     also, second_also : mappings from names to columns
@@ -134,14 +160,27 @@ def read_given(
             names = ", ".join(map(repr, wanted)) or "no entries"
             raise ValueError(f"{what} must have {names}, as MiAMix(also=...) says, got {short(given)}")
     for name, way in ways.items():
-        read = []
-        for which, given in (("first", also), ("second", second_also))[: 2 if has_seconds else 1]:
-            values = given[name]
-            if not hasattr(values, "__len__") or len(values) != count:
-                raise ValueError(f"{name!r} must have one entry for each of {count} images, got {short(values)}")
-            view = f"{name!r} of the {which} view of sample {{}}" if has_seconds else f"{name!r} of sample {{}}"
-            read.append(read_companions(list(values), way, "channels_last", view.format))
-        yield name, way, read[0], read[-1].gathered
+        if not has_seconds:
+            first = _read_column(also[name], way, count, f"{name!r} of sample")
+            check_size(first, *size, f"{name!r} of sample 0")
+            yield name, way, first, first.gathered
+            continue
+        views = [f"{name!r} of the {which} view of sample" for which in ("first", "second")]
+        first, second = (
+            _read_column(given[name], way, count, view) for given, view in zip((also, second_also), views, strict=True)
+        )
+        check_size(first, *size, f"{views[0]} 0")
+        check_seconds(first, second, *(f"{view} 0" for view in views))
+        yield name, way, first, second.gathered
+
+
+def _read_column(values: Any, way: Way, count: int, what: str) -> Images:
+    if isinstance(values, (str, Mapping)) or not np.iterable(values) or not hasattr(values, "__getitem__"):
+        raise TypeError(f"{what}s must be an array or a list of {count} entries, got {short(values)}")
+    listed = list(values)
+    if len(listed) != count:
+        raise ValueError(f"{what}s must be one for each of {count} images, got {len(listed)}")
+    return read_companions(listed, way, "channels_last", lambda i: f"{what} {i}")
 
 
 def _read(value: Any, way: Way, what: str) -> np.ndarray:

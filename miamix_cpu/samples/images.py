@@ -151,6 +151,31 @@ def mixable(array: np.ndarray, what: str) -> np.ndarray:
     raise TypeError(f"{what} must be uint8 or float32, got {array.dtype}" + (f": {remedy}" if remedy else ""))
 
 
+def check_batch(values: Any, what: str) -> np.ndarray:
+    """Return `values` as a uint8 or float32 array (N, H, W, C) or (N, H, W)."""
+    try:
+        images: np.ndarray = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{what} must be one array (N, H, W, C) or (N, H, W): {error}") from error
+    images = mixable(images, what)
+    if images.ndim not in (3, 4, 5) or 0 in images.shape:
+        raise ValueError(
+            f"{what} must have the shape (N, H, W, C) or (N, H, W), or (N, T, H, W, C) for clips, with no empty axis, "
+            f"got {images.shape}"
+        )
+    if images.ndim == 3:
+        check_picture(images.shape[1:], f"each image in {what}")
+    if images.ndim > 3 and images.shape[-1] > 4 and not is_row(*images.shape[-3:]):
+        rows, columns, channels = images.shape[-3:]
+        if rows <= 4 or (rows < channels and columns == channels):
+            clip = "T, " if images.ndim == 5 else ""
+            raise ValueError(
+                f"{what} must be (N, {clip}H, W, C), got {images.shape}, which looks like (N, {clip}C, H, W): "
+                f"use np.moveaxis({what}, -3, -1)"
+            )
+    return images
+
+
 def warn_of_range(images: Sequence[np.ndarray] | np.ndarray, once: Once) -> None:
     """Warn once if floats look like bytes that were not divided by 255."""
     if images[0].dtype == np.uint8:

@@ -10,6 +10,7 @@ import numpy as np
 
 from miamix_cpu.checks import short
 from miamix_cpu.epochs import IndexedSample
+from miamix_cpu.samples.companions import name_of
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,18 @@ def read_samples(
     if index_key is not None and indices is None:
         _check_key(samples[0], index_key, "index_key", 0)
         indices = [sample[index_key] for sample in samples]
-    images, seconds = _apart(images)
+    images, seconds = _split_pairs(images)
     for key in moved:
-        _check_moved(samples[0], key, columns.get(key), seconds is not None)
+        is_guide = key in dropped
+        _check_key(samples[0], key, "map_key" if is_guide else "also", 2 if is_guide else 1)
+        _check_pairs(name_of(key), columns[key], seconds is not None)
     found = {key: columns[key] for key in moved}
     extras = {key: values for key, values in extras.items() if key not in dropped}
     return Samples(images, seconds, labels, extras, kind, epoch, indices, found)
 
 
-def _apart(images: list[Any]) -> tuple[list[Any], list[Any] | None]:
-    """Return first and second views; the latter are None unless images are pairs of views."""
+def _split_pairs(images: list[Any]) -> tuple[list[Any], list[Any] | None]:
+    """Return first and second views; images and None if they are no pairs."""
     if not isinstance(images[0], (tuple, list)):
         return images, None
     for i, image in enumerate(images):
@@ -178,16 +181,15 @@ def _check_key(sample: Any, key: Any, name: str, low: int) -> None:
     if isinstance(sample, dict):
         if key not in sample:
             raise ValueError(f"samples have no {key!r} ({name}), they have {', '.join(map(repr, sample))}")
-    elif not (isinstance(key, int) and low <= key < len(sample)):
-        after = ", after the image" if low else ""
+    elif isinstance(key, bool) or not (isinstance(key, int) and low <= key < len(sample)):
+        after = ("", ", after the image", ", after image and label")[low]
         raise ValueError(f"{name} must be a position in samples of {len(sample)} entries{after}, got {short(key)}")
 
 
-def _check_moved(sample: Any, key: Any, values: list[Any] | None, are_pairs: bool) -> None:
-    _check_key(sample, key, "also, map_key", 1)
-    for i, value in enumerate(values or () if are_pairs else ()):
+def _check_pairs(name: str, values: list[Any], are_pairs: bool) -> None:
+    for i, value in enumerate(values if are_pairs else ()):
         if not (isinstance(value, (tuple, list)) and len(value) == 2):
-            raise ValueError(f"{key!r} of sample {i} must be a pair, as its image is, got {_kind(value)}")
+            raise ValueError(f"{name} of sample {i} must be a pair, as its image is, got {_kind(value)}")
 
 
 def _kind(value: Any) -> str:

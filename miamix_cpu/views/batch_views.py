@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from miamix_cpu.plan.streams import VIEWS, stream
-from miamix_cpu.samples.images import Images, is_tensor, read_images
+from miamix_cpu.samples.companions import name_of
+from miamix_cpu.samples.images import Images, as_map, is_tensor, read_images
 from miamix_cpu.samples.samples import Samples
+from miamix_cpu.views.companions import as_given
 from miamix_cpu.views.transform import ReusesMemory, Transform
 
 
@@ -23,12 +25,12 @@ class BatchViews:
     layout : one of `images.LAYOUTS`
     key : bytes or None
         From which the transform's random numbers are drawn.
+    map_key : str or int, optional
+        Which of the entries is a guide.
 
     Attributes
     ----------
     first : Images
-    gives_arrays : bool
-        Whether what belongs to views comes from Albumentations, as arrays (h, w) or (h, w, C).
     has_seconds : bool
         Whether there are second views, or a transform to make them.
 
@@ -45,11 +47,11 @@ class BatchViews:
         transform: Transform | None,
         layout: str,
         key: bytes | None,
+        map_key: str | int | None = None,
     ) -> None:
         self._parts, self._transform, self._layout, self._key = parts, transform, layout, key
         held, self._seconds = raw
         self._held = held
-        self.gives_arrays = transform is not None and transform.takes_arrays
         self._others: dict[tuple[int, int], dict[Any, Any]] = {}
         if transform is None and held is not None:
             self.first = held
@@ -63,6 +65,10 @@ class BatchViews:
         if transform is None or key is None:
             raise ValueError("the plan has no key to draw views from, because MiAMix drew it and not a MiAMixCollator")
         self.has_seconds = True
+        self._given = {
+            k: [self._as_given(transform, value, i, k, k == map_key) for i, value in enumerate(values)]
+            for k, values in parts.moved.items()
+        }
         try:
             self._make_first(transform, key)
         except ReusesMemory:
@@ -90,6 +96,24 @@ class BatchViews:
         own = self._parts.moved[key][sample]
         return own if self._parts.seconds is None else own[which]
 
+    def layout_of(self, key: Any, which: int, sample: int) -> str:
+        """Return the layout of what `other` returns."""
+        if (which, sample) not in self._others or self._transform is None:
+            return self._layout
+        return self._layout_of(self._transform, self._others[which, sample][key], self._parts.moved[key][sample])
+
+    def name_of(self, key: Any, which: int, sample: int) -> str:
+        """Return the name of what `other` returns, in messages."""
+        view = f" of the {('first', 'second')[which]} view" if self.has_seconds else ""
+        return f"{name_of(key)}{view} of sample {sample}"
+
+    def _as_given(self, transform: Transform, value: Any, i: int, key: Any, is_guide: bool) -> Any:
+        """Return what belongs to image `i` as the transform takes it; raise an error if it is an invalid guide."""
+        guide = as_map(value, f"the guide of sample {i}") if is_guide else None
+        if not transform.takes_arrays:
+            return value
+        return as_given(value, f"{name_of(key)} of sample {i}", self._layout) if guide is None else guide
+
     def _make_first(self, transform: Transform, key: bytes) -> None:
         self._rng = stream(key, VIEWS)
         self._made: list[Any] = []
@@ -106,19 +130,22 @@ class BatchViews:
             self._rng,
             lambda i: f"the {name} view of sample {i}",
             self._made,
-            self._parts.moved,
+            self._given,
         )
-        if self._parts.moved:
+        if self._given:
             self._others.update({(which, i): view[1] for i, view in zip(samples, views, strict=True)})
+            self._made.extend(made for _, others in views for made in others.values())
             views = [view for view, _ in views]
         self._made.extend(views)
         return read_images(
-            views, self._layout_of(transform, views), lambda v: f"the transform's {name} view of sample {samples[v]}"
+            views,
+            self._layout_of(transform, views[0], self._parts.images[0]),
+            lambda v: f"the transform's {name} view of sample {samples[v]}",
         )
 
-    def _layout_of(self, transform: Transform, views: list[Any]) -> str:
-        """A view's type gives its layout if Albumentations made it, or if an array became a tensor or vice versa."""
-        changed = is_tensor(views[0]) != is_tensor(self._parts.images[0])
+    def _layout_of(self, transform: Transform, made: Any, own: Any) -> str:
+        """Its type gives the layout if Albumentations made it, or if an array became a tensor or vice versa."""
+        changed = is_tensor(made) != is_tensor(own)
         if self._layout == "auto" or not (transform.takes_arrays or changed):
             return self._layout
-        return "channels_first" if is_tensor(views[0]) else "channels_last"
+        return "channels_first" if is_tensor(made) else "channels_last"

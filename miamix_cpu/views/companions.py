@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from miamix_cpu.checks import short
-from miamix_cpu.samples.images import HASHED, TRANSFORMED, as_array, is_pil, is_tensor
+from miamix_cpu.samples.companions import name_of
+from miamix_cpu.samples.images import HASHED, TRANSFORMED, as_array, is_pil, is_planar, is_tensor
 
 _INT32 = np.iinfo(np.int32)
 
@@ -51,24 +52,36 @@ class CompanionCaller:
         Parameters
         ----------
         image : as the transform takes it
-        others : the entries
+        others : the entries; arrays with channels last for Albumentations (`as_given`), otherwise as in the samples
         name : str, of the view in messages
 
         Raises
         ------
+        Exception
+            The transform's own exception, with notes that name the view and say how the transform is called.
         TypeError, ValueError
             If an entry can't be passed on, or is missing in what the transform returns.
         """
         if self._is_albumentations:
             return self._call_albumentations(image, others, name)
         if self._takes_names(others):
-            image_key, result = "image", self._transform(image=image, **others)
-        elif self._is_torchvision:
-            image_key, result = self._image_key, self._transform({self._image_key: image, **_as_masks(others)})
-            result = _without_axis(result, others)
-        else:
-            image_key, result = self._image_key, self._transform({self._image_key: image, **others})
-        return self._of_dict(result, image_key, others, name)
+            result = self._called(others, name, image=image, **others)
+            return _of_dict(result, "image", others, name)
+        if not self._is_torchvision:
+            result = self._called(others, name, {self._image_key: image, **others})
+            return _of_dict(result, self._image_key, others, name)
+        masks = {key: _as_mask(value, f"{name_of(key)} for {name}") for key, value in others.items()}
+        result = self._called(others, name, {self._image_key: image, **{key: mask for key, (mask, _) in masks.items()}})
+        view, made = _of_dict(result, self._image_key, others, name)
+        return view, {key: made[key][0] if is_flat else made[key] for key, (_, is_flat) in masks.items()}
+
+    def _called(self, others: Mapping[Any, Any], name: str, /, *given: Any, **named: Any) -> Any:
+        try:
+            return self._transform(*given, **named)
+        except Exception as error:
+            error.add_note(f"raised by the transform, for {name}")
+            error.add_note(f"it is called as {self.example(others)}, because of map_key or also")
+            raise
 
     def example(self, others: Mapping[Any, Any]) -> str:
         """How the transform is called with these entries."""
@@ -79,68 +92,111 @@ class CompanionCaller:
         return f"transform({{{', '.join(f'{key!r}: ..' for key in (self._image_key, *others))}}})"
 
     def _takes_names(self, others: Mapping[Any, Any]) -> bool:
-        if not self._keyword or not all(isinstance(key, str) for key in others):
+        if not self._keyword or not all(isinstance(key, str) and key != "image" for key in others):
             return False
         parameters = inspect.signature(self._transform).parameters
         return set(others) <= set(parameters) or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
-    def _of_dict(self, result: Any, image_key: str, others: Mapping[Any, Any], name: str) -> tuple[Any, dict[Any, Any]]:
-        wanted = [image_key, *others]
-        missing = [key for key in wanted if result.get(key) is None] if isinstance(result, dict) else wanted
-        if missing:
-            raise TypeError(
-                f"the transform must return a dict with {', '.join(map(repr, wanted))} for {name}, because these go "
-                f"through the same geometry, got {short(result)}"
-            )
-        return result[image_key], {key: result[key] for key in others}
+    @property
+    def _declared(self) -> Mapping[str, str]:
+        """What a Compose declares, by name: "image", "mask" and the like."""
+        return getattr(self._transform, "additional_targets", None) or {}
 
     def _targets(self, others: Mapping[Any, Any]) -> dict[str, list[Any]]:
-        """Which entries go to which of Albumentations' targets."""
-        named = {"mask", *(getattr(self._transform, "additional_targets", None) or ())}
-        targets = {key: [key] for key in others if key in named}
-        rest = [key for key in others if key not in named]
-        if rest and "mask" not in targets:
-            targets["mask"] = [rest.pop(0)]
+        """Which entries go to which of Albumentations' targets; those of a clip, with frames, are `masks`."""
+        have_frames = {key for key, value in others.items() if np.ndim(value) == 4}
+        own = {key for key in others if key in self._declared or (key == "mask" and key not in have_frames)}
+        targets = {key: [key] for key in others if key in own}
+        rest = [key for key in others if key not in own]
+        flat = next((key for key in rest if key not in have_frames), None)
+        if flat is not None and "mask" not in targets:
+            targets["mask"] = [flat]
+            rest.remove(flat)
         if rest:
             targets["masks"] = rest
         return targets
 
     def _call_albumentations(
-        self, image: np.ndarray, others: Mapping[Any, Any], name: str
+        self, image: np.ndarray, others: Mapping[Any, np.ndarray], name: str
     ) -> tuple[Any, dict[Any, Any]]:
-        arrays = {key: _for_opencv(value, f"{key!r} for {name}") for key, value in others.items()}
+        arrays = {key: _for_opencv(value, f"{name_of(key)} for {name}") for key, value in others.items()}
         targets, given = self._targets(others), {}
         for target, keys in targets.items():
-            given[target] = [arrays[key] for key in keys] if target == "masks" else arrays[keys[0]]
+            given[target] = (
+                [part for key in keys for part in _frames(arrays[key])] if target == "masks" else arrays[keys[0]]
+            )
         kinds = {(array.shape, array.dtype) for array in given.get("masks", ())}
         if len(kinds) > 1:
             raise TypeError(
-                f"{', '.join(map(repr, targets['masks']))} differ in shape or dtype, but Albumentations' `masks` must "
-                'be alike: declare them, A.Compose(..., additional_targets={"depth": "image", "classes": "mask"})'
+                f"{', '.join(map(name_of, targets['masks']))} differ in shape or dtype for {name}, but Albumentations' "
+                '`masks` must be alike: declare them, A.Compose(..., additional_targets={"depth": "image"})'
             )
         clip = image.ndim == 4
-        result = self._transform(**{"images" if clip else "image": image}, **given)
-        view, made = result["images" if clip else "image"], {}
-        if clip and isinstance(view, list):
-            view = np.stack(view)
+        result = self._called(others, name, **{"images" if clip else "image": image}, **given)
+        view, made = _stacked(result["images"]) if clip else result["image"], {}
         for target, keys in targets.items():
-            values = result[target] if target == "masks" else [result[target]]
-            for key, value in zip(keys, values, strict=True):
-                made[key] = _from_opencv(value, arrays[key], others[key])
+            values = list(result[target]) if target == "masks" else result[target]
+            for key in keys:
+                value = values
+                if target == "masks":
+                    count = len(_frames(arrays[key]))
+                    value, values = values[:count] if others[key].ndim == 4 else values[0], values[count:]
+                made[key] = _from_opencv(value, arrays[key], others[key], self._declared.get(target, "mask"))
         return view, made
 
 
-def _for_opencv(value: Any, what: str) -> np.ndarray:
-    """Return an entry as an array (h, w) or (h, w, C) of a dtype that OpenCV knows.
+def as_given(value: Any, what: str, layout: str) -> np.ndarray:
+    """Return an entry as an array (h, w) or (h, w, C), with an axis of frames in front for clips, of its own dtype.
+
+    Parameters
+    ----------
+    value : as in the samples
+    what : str, its name in messages
+    layout : one of `images.LAYOUTS`
+    """
+    array = _as_array(value, what)
+    if is_planar(value, array.shape, layout, what):
+        array = np.ascontiguousarray(np.moveaxis(array, -3, -1))
+    return array
+
+
+def _as_array(value: Any, what: str) -> np.ndarray:
+    """Return an array in native byte order: neither OpenCV nor torch knows another."""
+    array = as_array(value, what, HASHED if is_pil(value) else TRANSFORMED)  # a palette's indices are classes
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _of_dict(result: Any, image_key: str, others: Mapping[Any, Any], name: str) -> tuple[Any, dict[Any, Any]]:
+    wanted = [image_key, *others]
+    missing = [key for key in wanted if result.get(key) is None] if isinstance(result, dict) else wanted
+    if missing:
+        raise TypeError(
+            f"the transform must return a dict with {', '.join(map(repr, wanted))} for {name}, because these go "
+            f"through the same geometry, got {short(result)}"
+            + (f", which lacks {', '.join(map(repr, missing))}" if isinstance(result, dict) else "")
+        )
+    return result[image_key], {key: result[key] for key in others}
+
+
+def _frames(array: np.ndarray) -> list[np.ndarray]:
+    return list(array) if array.ndim == 4 else [array]
+
+
+def _stacked(values: Any) -> Any:
+    """Return frames as one array or tensor."""
+    if not isinstance(values, (list, tuple)):
+        return values
+    return sys.modules["torch"].stack(list(values)) if is_tensor(values[0]) else np.stack(values)
+
+
+def _for_opencv(array: np.ndarray, what: str) -> np.ndarray:
+    """Return an entry in a dtype that OpenCV knows.
 
     Raises
     ------
     ValueError
         If integers do not fit into 32 bits.
     """
-    array = as_array(value, what, HASHED if is_pil(value) else TRANSFORMED)
-    if is_tensor(value) and array.ndim == 3:
-        array = np.ascontiguousarray(array.transpose(1, 2, 0))
     if array.dtype == bool:
         return array.astype(np.uint8)
     if array.dtype == np.float16:
@@ -155,38 +211,35 @@ def _for_opencv(value: Any, what: str) -> np.ndarray:
     return array
 
 
-def _from_opencv(value: Any, given: np.ndarray, own: Any) -> np.ndarray:
-    """Return what Albumentations made of `given` as an array (h, w) or (h, w, C) of the dtype of the caller's entry.
+def _from_opencv(value: Any, given: np.ndarray, own: np.ndarray, kind: str) -> np.ndarray:
+    """Return what Albumentations made of `given` with channels last, and of the dtype of `own`.
 
-    ToTensorV2 leaves masks (h, w, C), unless it is told otherwise, but makes images (C, h, w).
+    ToTensorV2 makes images (C, h, w), but leaves masks (h, w, C), unless it is told otherwise.
     """
+    value = _stacked(value)
     array = np.asarray(value)
-    if array.ndim == 3 and is_tensor(value) and given.ndim == 3 and array.shape[2] != given.shape[2]:
-        array = np.ascontiguousarray(array.transpose(1, 2, 0))
+    if array.ndim > 2 and is_tensor(value) and (kind.startswith("image") or array.shape[-1] != given.shape[-1]):
+        array = np.ascontiguousarray(np.moveaxis(array, -3, -1))
     if given.dtype != array.dtype:  # Normalize has made floats of an image, which stay floats
         return array
-    kind = as_array(own, "an entry", HASHED if is_pil(own) else TRANSFORMED).dtype
-    return array.astype(kind, copy=False)
+    return array.astype(own.dtype, copy=False)
 
 
-def _as_masks(others: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return entries as torchvision's masks, (C, h, w), unless they have a type of torchvision's already."""
+def _as_mask(value: Any, what: str) -> tuple[Any, bool]:
+    """Return an entry as torchvision's mask, (C, h, w), unless it has a type of torchvision's already.
+
+    Returns
+    -------
+    mask, bool
+        Whether it has no axis of channels of its own.
+    """
     types, torch = sys.modules["torchvision.tv_tensors"], sys.modules["torch"]
-    masks = {}
-    for key, value in others.items():
-        if isinstance(value, types.TVTensor):
-            masks[key] = value
-            continue
-        tensor = value if is_tensor(value) else torch.from_numpy(np.array(value))
-        if tensor.ndim == 3 and not is_tensor(value):
-            tensor = tensor.permute(2, 0, 1)
-        masks[key] = types.Mask(tensor if tensor.ndim > 2 else tensor[None])
-    return masks
-
-
-def _without_axis(result: Any, others: Mapping[Any, Any]) -> Any:
-    """Return a dict in which maps that came as (h, w) are so again, as plain tensors."""
-    if not isinstance(result, dict):
-        return result
-    are_flat = [key for key, value in others.items() if is_pil(value) or np.ndim(value) == 2]
-    return {**result, **{key: result[key][0] for key in are_flat if result.get(key) is not None}}
+    if isinstance(value, types.TVTensor):
+        return value, False
+    if is_tensor(value):
+        tensor = value
+    else:
+        array = _as_array(value, what)
+        tensor = torch.from_numpy(np.array(array, order="C"))
+        tensor = tensor.movedim(-1, -3) if tensor.ndim > 2 else tensor
+    return types.Mask(tensor if tensor.ndim > 2 else tensor[None]), tensor.ndim == 2

@@ -49,7 +49,9 @@ def _owner(view: Any) -> int:
     """Return an identifier of a view's memory, unique as long as all views are alive."""
     if isinstance(view, np.ndarray):
         return id(_root(view))
-    return int(view.untyped_storage().data_ptr()) if is_tensor(view) else id(view)
+    if is_tensor(view) and str(view.layout) == "torch.strided":  # others have no storage, and are refused later
+        return int(view.untyped_storage().data_ptr())
+    return id(view)
 
 
 def overlap(views: list[Any]) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -73,12 +74,8 @@ def aim_layers(
             return _COMPUTED[GUIDES[kind - 1]](_grey(addresses, dtype, shape, planar))
         found = []
         for view, address in zip(views.tolist(), addresses.tolist(), strict=True):
-            which, sample = divmod(view, n)
-            try:
-                found.append(maps(which, sample) if guide is None and maps else guide(_copy_at(address, dtype, shape)))  # type: ignore[misc]
-            except Exception as error:
-                error.add_note(f"raised when {_name_of(which, sample)} was made")
-                raise
+            with _named(*divmod(view, n)):
+                found.append(guide(_copy_at(address, dtype, shape)) if guide is not None else maps(*divmod(view, n)))  # type: ignore[misc]
         return read_guides(found, [_name_of(*divmod(view, n)) for view in views.tolist()])
 
     own, partners = layers["sample"], plan.layers_partner + (0 if second is first else n)
@@ -132,6 +129,16 @@ def read_guides(maps: Sequence[Any], names: Sequence[str]) -> np.ndarray:
 def _name_of(which: int, sample: int) -> str:
     """The name of a view's guide in messages."""
     return f"the guide of the {('first', 'second')[which]} view of sample {sample}"
+
+
+@contextmanager
+def _named(which: int, sample: int) -> Iterator[None]:
+    """Say in an error which view's guide was made."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised when {_name_of(which, sample)} was made")
+        raise
 
 
 def _copy_at(address: int, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:

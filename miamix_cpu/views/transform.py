@@ -130,7 +130,7 @@ class Transform:
         names : int -> str
             Name of view i in messages, e.g. "the first view of sample 3".
         beside : views that were made earlier and are still needed
-        others : mapping from keys to lists of what belongs to the images, optional
+        others : mapping from keys to lists of what belongs to the images, as `CompanionCaller.call` takes it, optional
 
         Raises
         ------
@@ -240,19 +240,17 @@ class Transform:
         return copied(made) if made is not given and (self._copies_results or not owns_its_memory(made)) else made
 
     def _view(self, image: Any, i: int, names: Callable[[int], str], others: dict[Any, Any]) -> Any:
+        if others:
+            return self._with_others.call(image, others, names(i))
         clip = self.takes_arrays and image.ndim == 4
         try:
-            if others:
-                return self._with_others.call(image, others, names(i))
             if clip:
                 result = self.transform(images=image)
             else:
                 result = self.transform(image=image) if self.keyword else self.transform(image)
         except Exception as error:
             error.add_note(f"raised by the transform, for {names(i)}")
-            if others:
-                error.add_note(f"it is called as {self._with_others.example(others)}, because of map_key or also")
-            elif not self.keyword:
+            if not self.keyword:
                 error.add_note("it gets only the image; if it needs the whole sample, move it into the dataset")
             raise
         view = result.get("images" if clip else "image") if isinstance(result, dict) else result

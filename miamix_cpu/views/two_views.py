@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import MethodType
 from typing import Any
 
@@ -13,7 +13,9 @@ from miamix_cpu.checks import check_choice, short
 from miamix_cpu.epochs import IndexedSample
 from miamix_cpu.once import Once, as_integers, share, shared_integers
 from miamix_cpu.plan.streams import VIEWS, batch_key, fingerprint_of, index_bytes, stream
+from miamix_cpu.samples.companions import name_of
 from miamix_cpu.samples.images import LAYOUTS, TRANSFORMED, as_array, is_planar, is_tensor
+from miamix_cpu.views.companions import as_given
 from miamix_cpu.views.copies import copied
 from miamix_cpu.views.transform import Transform
 from miamix_cpu.workers.passes import EpochCounter, current_fetcher, length_of
@@ -39,6 +41,10 @@ class TwoViews:
         Key of the image if items are dicts.
     layout : "auto", "channels_last" or "channels_first"
         Layout of the dataset's images, for Albumentations.
+    also : keys, or positions in tuples, optional
+        Further entries that go through the same geometry as the image, as in `MiAMixCollator`: maps, depth, further
+        images, and guides. They become pairs too, which the collator takes (`also`, `map_key`). A mapping, such as the
+        collator's own `also`, gives its keys.
 
     Examples
     --------
@@ -56,14 +62,16 @@ class TwoViews:
         seed: int = 0,
         key: str = "image",
         layout: str = "auto",
+        also: Collection[str | int] = (),
     ) -> None:
         check_choice("layout", layout, LAYOUTS)
+        self.also = _check_also(also, key)
         self.layout = layout
         self.dataset = dataset
         self.seed = int(seed)
         self.key = key
         self._once = Once()
-        self._transform = Transform(transform, self._once, copies_results=True)
+        self._transform = Transform(transform, self._once, copies_results=True, image_key=key)
         self._counter = EpochCounter()
         self._given = shared_integers(1)  # number of items returned in the current epoch
         inner = _augmenting(dataset)
@@ -125,23 +133,61 @@ class TwoViews:
             raise ValueError(f"item {index} has no {self.key!r}, it has {', '.join(map(repr, sample))}; see `key`")
         if not is_dict and not (isinstance(sample, (tuple, list)) and len(sample) >= 2):
             raise TypeError(f"item {index} must be (image, label, ...) or a dict, got {short(sample)}")
+        for entry in self.also:
+            _check_entry(sample, entry, index)
         name = f"the image of item {index}"
         image, planar = sample[self.key] if is_dict else sample[0], False
+        others = {entry: sample[entry] for entry in self.also}
         if isinstance(image, (tuple, list)):
             raise TypeError(f"{name} must be one image, because TwoViews makes both views, got {short(image)}")
         if self._transform.takes_arrays:
             array = as_array(image, name, TRANSFORMED)
             image, planar = array, is_planar(image, array.shape, self.layout, name)
+            others = {
+                key: as_given(value, f"{name_of(key)} of item {index}", self.layout) for key, value in others.items()
+            }
         parts = [index_bytes(index, 0), *([b"draw %d" % draw] if draw else [])]
         rng = stream(batch_key(self.seed, epoch, fingerprint_of(parts)), VIEWS)
         views = self._transform.make(
-            [image, image], planar, (0, 1), rng, lambda i: f"the {('first', 'second')[i]} view of item {index}"
+            [image, image],
+            planar,
+            (0, 1),
+            rng,
+            lambda i: f"the {('first', 'second')[i]} view of item {index}",
+            others={key: [value, value] for key, value in others.items()},
         )
-        pair = tuple(_owned(view, image) for view in views)
+        made: list[dict[str | int, Any]] = [{0: view[0], **view[1]} if others else {0: view} for view in views]
+        own: dict[str | int, Any] = {0: image, **others}
+        pairs = {key: tuple(_owned(view[key], own[key]) for view in made) for key in own}
+        pair = pairs.pop(0)
         if is_dict:
-            return {**sample, self.key: pair}
-        rest = (pair, *sample[1:])
+            return {**sample, self.key: pair, **pairs}
+        rest = (pair, *(pairs.get(i, value) for i, value in enumerate(sample[1:], start=1)))
         return type(sample)._make(rest) if hasattr(sample, "_make") else rest
+
+
+def _check_also(also: Any, key: str) -> tuple[str | int, ...]:
+    if isinstance(also, str) or not isinstance(also, Collection):
+        raise TypeError(f"also must be a tuple of keys, or of positions in tuples, got {short(also)}")
+    for entry in also:
+        if isinstance(entry, bool) or not isinstance(entry, (str, int)):
+            raise TypeError(f"also must have keys, or positions in tuples, got {short(entry)}")
+        if entry in (key, 0):
+            raise ValueError(f"also must name other entries than the image, whose views are always made, got {entry!r}")
+        if isinstance(entry, int) and entry < 0:
+            raise ValueError(f"also must have positions of at least 1, counted from the image, got {entry}")
+    return tuple(also)
+
+
+def _check_entry(sample: Any, entry: str | int, index: Any) -> None:
+    """Raise ValueError unless the sample has this entry."""
+    if isinstance(sample, dict):
+        if entry not in sample:
+            raise ValueError(f"item {index} has no {entry!r}, it has {', '.join(map(repr, sample))}; see `also`")
+    elif not (isinstance(entry, int) and entry < len(sample)):
+        raise ValueError(
+            f"also must have positions in item {index}, of {len(sample)} entries, after the image, got {entry!r}"
+        )
 
 
 def _owned(view: Any, image: Any) -> Any:

@@ -32,6 +32,8 @@ def same(one, two):
         return one.dtype == two.dtype and one.shape == two.shape and torch.equal(one, two)
     if isinstance(one, dict):
         return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+    if isinstance(one, str):
+        return one == two
     return len(one) == len(two) and all(same(a, b) for a, b in zip(one, two, strict=True))
 
 

@@ -68,19 +68,23 @@ def cropped(*arrays):
     return tuple(array[y : y + INNER[0], x : x + INNER[1]][::step_y, ::step_x] for array in arrays)
 
 
+def by_dict(sample):
+    """Of whatever a sample's entries are called."""
+    return dict(zip(sample, cropped(*sample.values()), strict=True))
+
+
 def by_name(image, map):
-    return cropped(image, map)
+    return by_dict({"image": image, "map": map})
 
 
-def by_keyword(*, image, mask):
-    image, mask = cropped(image, mask)
-    return {"image": image, "mask": mask, "more": 1}
+def by_keyword(*, image, map):
+    return {"more": 1, **by_name(image, map)}
 
 
-def like_torchvision(*inputs):
-    """Of tensors, to a tuple of what came in."""
-    image, map_ = cropped(inputs[0].permute(1, 2, 0).numpy(), np.asarray(inputs[1]))
-    return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(map_.copy())
+def like_torchvision(sample):
+    """Of tensors."""
+    image, map_ = cropped(sample["image"].permute(1, 2, 0).numpy(), sample[2].numpy())
+    return {"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), 2: torch.from_numpy(map_.copy())}
 
 
 class Reuses:
@@ -89,9 +93,9 @@ class Reuses:
     def __init__(self):
         self.image, self.map = np.empty((*INNER, 3), np.uint8), np.empty(INNER, np.float32)
 
-    def __call__(self, x, map_):
-        self.image[:], self.map[:] = cropped(x, map_)
-        return self.image, self.map
+    def __call__(self, sample):
+        self.image[:], self.map[:] = cropped(*sample.values())
+        return {"image": self.image, 2: self.map}
 
 
 CROP = A.Compose([A.RandomCrop(*INNER), A.HorizontalFlip(), A.VerticalFlip()])

@@ -18,7 +18,7 @@ from tests.collate.dots import (
     Sample,
     as_dict,
     assert_aimed,
-    by_name,
+    by_dict,
     collator,
     picture,
 )
@@ -133,7 +133,7 @@ def test_read_only_samples():
     samples = [Dots()[i] for i in range(8)]
     for image, _, map_ in samples:
         image.flags.writeable = map_.flags.writeable = False
-    for transform in (None, CROP, by_name):
+    for transform in (None, CROP, by_dict):
         assert_aimed(collator(INDEPENDENT if transform else AIMED, transform=transform)(samples))
 
 
@@ -174,10 +174,12 @@ def test_replay(method, options, tmp_path):
         np.testing.assert_allclose(centres(aimed), places(others[..., 0][plan.partner]))
 
 
-def test_two_views_have_no_maps():
-    """TwoViews moves none: its samples need pairs of maps."""
+@pytest.mark.parametrize("transform", [CROP, by_dict], ids=["albumentations", "callable"])
+def test_two_views_make_pairs_of_maps_if_they_are_told_to(transform):
+    dataset = TwoViews(Dots(), transform, seed=0, also=(2,))
+    assert_aimed(collator()([dataset[i] for i in range(N)]))
     dataset = TwoViews(Dots(), A.Compose([A.RandomCrop(*INNER)]), seed=0)
-    with pytest.raises(ValueError, match="the map of sample 0 must be a pair, as its image is, got ndarray"):
+    with pytest.raises(ValueError, match=r"^entry 2 of sample 0 must be a pair, as its image is, got ndarray"):
         collator()([dataset[i] for i in range(4)])
 
 
@@ -203,8 +205,8 @@ def test_a_wrong_map_is_named(bad, error, words):
     """The transform is not blamed for it."""
     with pytest.raises(error, match=f"^the guide of the first view of sample 2 {words}"):
         collator(AIMED)(bad_maps(bad))
-    for transform in (CROP, by_name):
-        with pytest.raises(error, match=f"^the map for the first view of sample 2 {words}") as caught:
+    for transform in (CROP, by_dict):
+        with pytest.raises(error, match=f"^the guide of sample 2 {words}") as caught:
             collator(transform=transform)(bad_maps(bad))
         assert not getattr(caught.value, "__notes__", [])
 
@@ -218,7 +220,7 @@ def test_maps_of_a_batch_have_one_shape():
 @pytest.mark.parametrize(("key", "kind", "words"), [
     ("maps", as_dict, r"samples have no 'maps' \(map_key\), they have 'image', 'label', 'map'"),
     (2, as_dict, r"samples have no 2 \(map_key\), they have 'image', 'label', 'map'"),
-    *((key, tuple, f"map_key must be a position in samples of 3 entries, after image and label, got {key!r}")
+    *((key, tuple, f"map_key must be a position in samples of 3 entries, after image and label, got {key!r}$")
       for key in (3, 1, 0, -1, "map", 2.5, True)),
 ])  # fmt: skip
 def test_a_missing_map_is_named(key, kind, words):
@@ -238,38 +240,47 @@ def test_wrong_options_are_named(options, error, words):
         MiAMixCollator(10, **options)
 
 
-@pytest.mark.parametrize(("transform", "wanted"), [
-    (lambda x, map_: x, r"a pair \(image, map\)"), (lambda x, map_: None, r"a pair \(image, map\)"),
-    (lambda x, map_: (x, None), r"a pair \(image, map\)"), (lambda x, map_: (x, map_, 1), r"a pair \(image, map\)"),
-    (lambda x, map_: {"image": x}, r"a pair \(image, map\)"), (lambda image, mask: image, 'a dict with "image" and "mask"'),
-    (lambda **data: {"image": data["image"]}, 'a dict with "image" and "mask"'),
-])  # fmt: skip
-def test_a_transform_that_drops_the_map_is_named(transform, wanted):
-    words = f"^the transform must return {wanted} for the first view of sample 0, because samples have a map"
-    with pytest.raises(TypeError, match=words):
+@pytest.mark.parametrize("transform", [
+    lambda x: x["image"], lambda x: None, lambda x: {**x, 2: None}, lambda x: {"image": x["image"]}, lambda x: {2: x[2]},
+    lambda x: (x["image"], x[2]), lambda image: image["image"],
+], ids=["image", "nothing", "none", "no map", "no image", "pair", "named"])  # fmt: skip
+def test_a_transform_that_drops_the_map_is_named(transform):
+    words = "^the transform must return a dict with 'image', 2 for the first view of sample 0, because these go through"
+    with pytest.raises(TypeError, match=words) as caught:
         collator(transform=transform)([Dots()[i] for i in range(4)])
+    assert not getattr(caught.value, "__notes__", [])
 
 
-@pytest.mark.parametrize(("transform", "call"), [
-    (lambda x: x, "transform(image, map)"), (lambda image: image, "transform(image, map)"),
-    (lambda image, *, mask, more: image, "transform(image=image, mask=map)"),
-])  # fmt: skip
-def test_a_transform_that_takes_no_map_learns_how_it_is_called(transform, call):
+@pytest.mark.parametrize(("transform", "key", "call"), [
+    (lambda x, map_: x, 2, "transform({'image': .., 2: ..})"), (lambda *, image, map: image, 2, "transform({'image': .., 2: ..})"),
+    (lambda image, map_: image, "map", "transform({'image': .., 'map': ..})"),
+    (lambda image, *, map, more: image, "map", "transform(image=image, map=map)"),
+], ids=["pair", "keywords", "other name", "more"])  # fmt: skip
+def test_a_transform_that_takes_no_map_learns_how_it_is_called(transform, key, call):
     with pytest.raises(TypeError, match="argument") as caught:
-        collator(transform=transform)([Dots()[i] for i in range(4)])
+        collator(transform=transform, map_key=key)([Dots(kind=as_dict if key == "map" else tuple)[i] for i in range(4)])
     assert caught.value.__notes__ == [
         "raised by the transform, for the first view of sample 0",
-        f"it is called as {call}, because samples have a map",
+        f"it is called as {call}, because of map_key or also",
+    ]
+
+
+def test_maps_that_albumentations_refuses_are_named():
+    with pytest.raises(ValueError, match="Height and Width") as caught:
+        collator(transform=CROP)(bad_maps(np.ones((4, 5))))
+    assert caught.value.__notes__ == [
+        "raised by the transform, for the first view of sample 2",
+        "it is called as transform(image=image, mask=..), because of map_key or also",
     ]
 
 
 def test_what_a_transform_makes_of_a_map_is_checked():
-    words = "^the map that the transform returned for the first view of sample 0 must be at least 0, got -1"
+    words = "^the guide of the second view of sample 0 must be at least 0, got -1"
     with pytest.raises(ValueError, match=words):
-        collator(transform=lambda x, map_: (x, -map_))([Dots()[i] for i in range(4)])
+        collator(transform=lambda x: {**x, 2: -x[2]})([Dots()[i] for i in range(4)])
     shapes = iter(range(3, 99))
     with pytest.raises(ValueError, match=r"has shape .* all guides of a batch must have the same shape"):
-        collator(transform=lambda x, map_: (x, np.ones((3, next(shapes)))))([Dots()[i] for i in range(4)])
+        collator(transform=lambda x: {**x, 2: np.ones((3, next(shapes)))})([Dots()[i] for i in range(4)])
 
 
 def test_a_guide_that_raises_keeps_its_error():

@@ -22,6 +22,7 @@ from tests.collate.dots import (
     as_pil,
     as_tensors,
     assert_aimed,
+    by_dict,
     by_keyword,
     by_name,
     collator,
@@ -39,21 +40,21 @@ TENSORS = A.Compose([A.RandomCrop(*INNER), A.HorizontalFlip(), A.VerticalFlip(),
 
 @pytest.mark.parametrize(("transform", "kind"), [
     (CROP, tuple), (CROP, as_tensors), (CROP, as_pil), (CROP, as_grey), (CROP, as_floats), (TENSORS, tuple),
-    (A.HorizontalFlip(), tuple), (A.Compose([A.CenterCrop(20, 20), A.D4()]), tuple), (by_name, tuple),
-    (lambda x, map_: list(cropped(x, map_)), as_floats), (by_keyword, as_grey), (like_torchvision, as_tensors),
-    (lambda **data: dict(zip(("image", "mask"), cropped(data["image"], data["mask"]))), tuple),  # noqa: B905
-    (lambda image, **data: cropped(image, data["mask"]), tuple), (Reuses(), tuple),
-], ids=[*["crop", "tensors", "pil", "grey", "floats", "to-tensor", "one", "d4", "named", "list", "keyword", "torchvision", "data", "others", "reuses"]])  # fmt: skip
+    (A.HorizontalFlip(), tuple), (A.Compose([A.CenterCrop(20, 20), A.D4()]), tuple), (by_dict, tuple),
+    (by_dict, as_floats), (by_dict, as_grey), (by_name, as_dict), (by_keyword, as_dict), (by_dict, as_dict), (like_torchvision, as_tensors),
+    (lambda **data: by_dict(data), as_dict), (lambda image, **data: by_dict({"image": image, **data}), as_dict), (Reuses(), tuple),
+], ids=[*["crop", "tensors", "pil", "grey", "floats", "to-tensor", "one", "d4", "dict", "dict-floats", "dict-grey", "named", "keyword", "dict-names", "torchvision", "data", "others", "reuses"]])  # fmt: skip
 def test_maps_go_through_the_geometry_of_their_views(transform, kind):
     """Box centres lie on the dot of the partner's second view, not of its first."""
     samples = [Dots(kind=kind)[i] for i in range(N)]
-    collate = collator(transform=transform, dtype="float32" if kind is as_floats else "uint8")
+    key = "map" if kind is as_dict else 2
+    collate = collator(transform=transform, dtype="float32" if kind is as_floats else "uint8", map_key=key)
     batch = collate(samples)
     assert_aimed(batch)
     of_first = first_dots(collate, samples, batch.plan)[batch.partner]
     off = np.abs(centres(batch.plan) - of_first).max(1)
     assert (off > 0.03).mean() > 0.3
-    shared = collator(AIMED, transform=transform, dtype=collate.dtype)
+    shared = collator(AIMED, transform=transform, dtype=collate.dtype, map_key=key)
     batch = shared(samples)
     assert_aimed(batch)
     np.testing.assert_allclose(centres(batch.plan), first_dots(shared, samples, batch.plan)[batch.partner])
@@ -78,7 +79,7 @@ def test_torchvisions_transforms_move_maps(kind):
         assert_aimed(collator(transform=v2.RandomHorizontalFlip(), dtype="uint8")(samples))
 
 
-@pytest.mark.parametrize("transform", [None, CROP, by_name], ids=["none", "albumentations", "callable"])
+@pytest.mark.parametrize("transform", [None, CROP, by_dict], ids=["none", "albumentations", "callable"])
 def test_workers_aim_alike(transform):
     batches = []
     for workers in (0, 2):
@@ -131,7 +132,7 @@ def test_each_method_shows_the_partners_dot(method):
 
 def test_maps_do_not_change_the_views():
     samples = [Dots()[i] for i in range(N)]
-    for transform in (CROP, lambda *inputs: cropped(*inputs) if len(inputs) > 1 else cropped(*inputs)[0]):
+    for transform in (CROP, lambda x: by_dict(x) if isinstance(x, dict) else cropped(x)[0]):
         cutmix = MiAMixConfig.plain("cutmix")
         with_maps = collator(cutmix, transform=transform)(samples)
         without = collator(cutmix, transform=transform, map_key=None)([sample[:2] for sample in samples])

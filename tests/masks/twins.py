@@ -146,3 +146,34 @@ def with_resized(layers, view):
         if len(ys) and len(xs):
             pasted[np.ix_(ys, xs)] = average_area(view, len(ys), len(xs))
     return pasted
+
+
+def nearest(values, height, width):
+    """The pixel in whose area each of height x width centres lies."""
+    rows, columns = values.shape[:2]
+    ys, xs = (
+        [math.floor((i + Fraction(1, 2)) * Fraction(size, count)) for i in range(count)]
+        for size, count in ((rows, height), (columns, width))
+    )
+    return values[np.ix_(ys, xs)]
+
+
+def with_shrunk(layers, view, height, width, shrink=nearest):
+    """`with_resized` of a map that may be smaller than the image of height x width pixels, whose boxes are whole there.
+
+    A box is pasted over every pixel of the map that it touches. `shrink` is `nearest` or `average_area`.
+    """
+    pasted = view.astype(np.float64) if shrink is average_area else view.copy()
+    rows, columns = view.shape[:2]
+    for layer in layers:
+        ys, xs = (
+            [at for at in range(size) if any(marked[math.floor(Fraction(at * pixels, size)) :
+                                                    math.ceil(Fraction((at + 1) * pixels, size))])]
+            for size, pixels, marked in (
+                (rows, height, inside(float(layer["cy"]), float(layer["height"]), height)),
+                (columns, width, inside(float(layer["cx"]), float(layer["width"]), width)),
+            )
+        )  # fmt: skip
+        if ys and xs:
+            pasted[np.ix_(ys, xs)] = shrink(view, len(ys), len(xs))
+    return pasted

@@ -41,7 +41,7 @@ def test_a_first_largest_value_counts():
 
 BAD = [
     (np.ones((4, 4, 3)), ValueError, r"must have the shape \(h, w\), got \(4, 4, 3\)"),
-    (np.ones((2, 1, 4, 4)), ValueError, r"must have 2 or 3 axes.* got \(2, 1, 4, 4\)"),
+    (np.ones((2, 1, 4, 4)), ValueError, r"must have the shape \(h, w\), got \(2, 1, 4, 4\)"),
     (np.ones(4), ValueError, r"must have 2 or 3 axes.* got \(4,\)"),
     (np.ones((0, 4)), ValueError, r"must have .* none empty, got \(0, 4\)"),
     (np.array([[1, np.nan]]), ValueError, "must be finite, got nan"),

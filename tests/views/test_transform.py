@@ -255,34 +255,45 @@ def test_grey_tensors_reach_albumentations_beside_none():
 
 def with_maps(transform, images, maps, seed=0):
     """Views and maps."""
-    return Transform(transform).make(
-        images, False, range(len(images)), np.random.default_rng(seed), "view {}".format, maps=maps
+    made = Transform(transform).make(
+        images,
+        False,
+        range(len(images)),
+        np.random.default_rng(seed),
+        "view {}".format,
+        others={"map": maps},
     )
+    return [(view, others["map"]) for view, others in made]
 
 
 @pytest.mark.parametrize(("transform", "call"), [
-    (crop(), "keyword"), (A.HorizontalFlip(), "keyword"), (lambda image, mask: (image, mask), "keyword"),
-    (lambda image, **others: (image, others["mask"]), "keyword"), (lambda **data: data, "keyword"),
-    (lambda image, map_: (image, map_), "positional"), (lambda x, mask: (x, mask), "positional"),
-    (lambda *inputs: inputs, "positional"), (Anything(), "positional"),
+    (crop(), "transform(image=image, mask=..)"), (A.HorizontalFlip(), "transform(image=image, mask=..)"),
+    (lambda image, map: {"image": image, "map": map}, "transform(image=image, map=map)"),
+    (lambda image, **others: {"image": image, **others}, "transform(image=image, map=map)"),
+    (lambda **data: data, "transform(image=image, map=map)"),
+    (lambda image, map_=None: image, "transform({'image': .., 'map': ..})"),
+    (lambda image: image, "transform({'image': .., 'map': ..})"), (lambda x: x, "transform({'image': .., 'map': ..})"),
+    (lambda *inputs: inputs[0], "transform({'image': .., 'map': ..})"), (Plain(), "transform({'image': .., 'map': ..})"),
+    (Anything(), "transform({'image': .., 'map': ..})"),
 ])  # fmt: skip
 def test_how_a_transform_is_called_with_a_map(transform, call):
-    assert Transform(transform)._with_maps.keyword == (call == "keyword")
-    if transform.__class__ is not Anything:
-        image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
-        ((view, map_),) = with_maps(transform, [image], [image[..., 0]])
-        assert map_.dtype == np.float32
-        assert map_.shape == view.shape[:2]
+    assert Transform(transform)._with_others.example({"map": None}) == call
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    ((view, map_),) = with_maps(transform, [image], [image[..., 0]])
+    assert map_.dtype == np.uint8
+    assert map_.shape == view.shape[:2]
 
 
 def test_maps_are_given_and_returned_as_copies():
     """They are not the caller's, who may keep and reuse both."""
-    kept, maps = [], [np.ones((8, 8), np.float32), np.zeros((8, 8), np.float32)]
+    kept, maps, memory = [], [np.ones((8, 8), np.float32), np.zeros((8, 8), np.float32)], bytearray(256)
 
-    def transform(image, map_):
-        map_ += 1
-        kept.append(map_)
-        return image + 1, map_
+    def transform(image, map):
+        map += 1
+        result = np.frombuffer(memory, np.float32).reshape(8, 8)
+        result[:] = map
+        kept.append(result)
+        return {"image": image + 1, "map": result}
 
     made = with_maps(transform, [np.zeros((8, 8, 3), np.uint8)] * 2, maps)
     for map_ in kept:
@@ -294,5 +305,6 @@ def test_maps_are_given_and_returned_as_copies():
 def test_maps_leave_views_as_they_are(rng):
     images = list(rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8))
     made = with_maps(crop(), images, [image[..., 0] for image in images])
-    for view, (other, _) in zip(make(crop(), images), made, strict=True):
+    for view, (other, map_) in zip(make(crop(), images), made, strict=True):
         np.testing.assert_array_equal(view, other)
+        assert map_.shape == (6, 6)
