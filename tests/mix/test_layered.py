@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from miamix_cpu import MiAMixConfig
-from miamix_cpu.mix.layered import compose, compose_maps, leave, mix_layers, room_for, take
+from miamix_cpu.mix.layered import compose, compose_maps, leave, mix_layers, room_for, take, take_evenly
 from miamix_cpu.mix.merge import CONSTANT
 from miamix_cpu.plan.layers import LAYER
 from tests import naive, naive_layers
@@ -75,6 +75,22 @@ def test_a_layer_that_takes_nothing_or_all_is_exact(run, how, dtype):
     ends = as_shares(shares)
     assert ends[:4].tolist() == [1, 0, 1, 0]
     assert set(ends[4:].tolist()) <= {0, 1}  # nothing was left to take
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("how", ["mul", "sum"])
+@pytest.mark.parametrize("ratio", [0.0, 1 / 3, 0.7, 1.0])
+def test_a_layer_takes_evenly(run, ratio, how, dtype, rng):
+    left, shares = np.append(shares_with_ends(rng, 200), np.float32(1)), np.full(201, 77, dtype)
+    before = left.astype(float)
+    run(take_evenly)(left, shares, ratio, how == "mul")
+    expected = before * (1 - ratio) if how == "mul" else np.maximum(0, before - ratio)
+    np.testing.assert_allclose(left, expected, atol=1e-7)
+    assert left[-1] == np.float32(1 - ratio)
+    tolerance = 1.001 / 2**16 if dtype == np.int16 else 1e-6
+    np.testing.assert_allclose(as_shares(shares) * before, expected, atol=tolerance)
+    assert as_shares(shares)[-1] == pytest.approx(1 - ratio, abs=tolerance)
 
 
 @BOTH
@@ -272,5 +288,5 @@ def test_there_is_room_for_whole_rows(views, size, channels, source, target):
 def test_a_configuration_names_whose_partners_there_are():
     with pytest.raises(ValueError, match="partners must be 'sample' or 'layer', got 'layers'"):
         MiAMixConfig(partners="layers")
-    with pytest.raises(ValueError, match="one partner a sample: it can't be combined with partners=\"layer\""):
+    with pytest.raises(ValueError, match='one partner a sample: it can\'t be combined with partners="layer"'):
         MiAMixConfig(partners="layer", mixes="features")
