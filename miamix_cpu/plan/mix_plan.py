@@ -92,12 +92,17 @@ class MixPlan:
     @property
     def layers_partner(self) -> np.ndarray:
         """int64 (number of layers,): the partner of each layer."""
-        samples = self.layers["sample"]
+        samples = self.layers_sample
         if not self.is_layered:
             partners: np.ndarray = self.partner[samples]
         else:
             partners = self.partner[samples, np.arange(len(samples)) - self.first_layer[samples]]
         return partners
+
+    @property
+    def layers_sample(self) -> np.ndarray:
+        """int64 (number of layers,): the sample of each layer, by `first_layer`, whatever its record says."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first_layer))
 
     @property
     def masks_shape(self) -> tuple[int, ...]:
