@@ -75,6 +75,12 @@ class MixPlan:
         return self.first_layer[1:] > self.first_layer[:-1]
 
     @property
+    def alone(self) -> np.ndarray:
+        """bool (n,): the samples that have a layer, but no partner other than themselves."""
+        alone: np.ndarray = self.mixed & (self.sources == np.arange(len(self))[:, None]).all(axis=1)
+        return alone
+
+    @property
     def needs_second_view(self) -> list[int]:
         """The samples that are the partner of a mixed one, in order; none where features are mixed."""
         if self.mixes == "features":
