@@ -127,7 +127,7 @@ def test_numbers_that_do_not_suffice_are_drawn_anew(rng, monkeypatch):
 @pytest.mark.parametrize("changes", [
     {}, {"k_max": 1}, {"p_self": 0.4, "merge": "sum"}, {"k_min": 2, "lam_from": "orig"}, {"pairing": "same_class"},
     {"pairing": "other_class", "second_view": "shared"}, {"pairing": onward}, {"p_aug": 1.0, "k_max": 5},
-], ids=str)  # fmt: skip
+], ids=["default", "one layer", "sum", "orig", "same class", "other class", "function", "five layers"])  # fmt: skip
 def test_a_partner_a_sample_is_that_of_the_first_layer(changes):
     """Partners of further layers are drawn after all of that: nothing before them depends on it."""
     config, labels = MiAMixConfig(partners="sample").replace(**changes), np.arange(20) % 4
