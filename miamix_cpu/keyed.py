@@ -283,10 +283,11 @@ class KeyedMixer:
             return views.first.gathered, None
         if not views.has_seconds:
             if self.config.p_self > 0:
+                parts = "layers" if plan.is_layered else "images"
                 self._once.warn(
                     "unmixed",
                     f"p_self={self.config.p_self}, but the samples have no second view to be mixed with, so about "
-                    f"{self.config.p_self:.0%} of the images come out unmixed. Pass transform=, wrap the dataset in "
+                    f"{self.config.p_self:.0%} of the {parts} come out unmixed. Pass transform=, wrap the dataset in "
                     "TwoViews, or set p_self=0",
                 )
             return views.first.gathered, None
@@ -302,7 +303,7 @@ class KeyedMixer:
 
     def _warn_alone(self, plan: MixPlan) -> None:
         """Warn once if most samples stay unmixed, because they were found no partner but themselves."""
-        alone = int((plan.mixed & (plan.partner == np.arange(len(plan)))).sum())
+        alone = int(plan.alone.sum())
         if 1 < len(plan) < 2 * alone:
             self._once.warn(
                 "alone",

@@ -197,13 +197,13 @@ class MiAMix:
 
     def _warn_unmixed(self, plan: MixPlan) -> None:
         """Warn once that self-pairs stay unmixed because there are no second views."""
-        alone = plan.mixed & (plan.sources == np.arange(len(plan))[:, None]).all(axis=1)
-        if alone.any():
+        alone = int(plan.alone.sum())
+        if alone:
             pairing = self.config.pairing
             remedy = "" if pairing == "random" else f" and draw batches in which pairing={pairing!r} finds partners"
             self._once.warn(
                 "unmixed",
-                f"{int(alone.sum())} of {len(plan)} samples are paired with themselves but have no second view, so "
+                f"{alone} of {len(plan)} samples are paired with themselves but have no second view, so "
                 "they come out unmixed. Pass other augmented views of the same samples as second=, or set "
                 f"p_self=0{remedy}",
             )

@@ -18,7 +18,7 @@ from miamix_cpu import MiAMix, MiAMixBatch, MiAMixCollator, MiAMixConfig
 from miamix_cpu.methods import METHODS
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*come out unmixed",
+    "ignore:.*c[ao]me out unmixed",
     "ignore:a batch of one sample",
     "ignore:float images have",
     "ignore:the transform returned",
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
 C = 4  # classes
 NAMED = (
     r"(samples? |sample \d|images? |labels?|mean|std|dtype|weights|methods|alpha|k_min|k_max|p_self|p_aug|p_smooth"
-    r"|ratio_range|num_classes|smoothing|layout|second|axes|channels|seed|batch)"
+    r"|ratio_range|pairing|partners|num_classes|smoothing|layout|second|axes|channels|seed|batch)"
 )
 
 
@@ -104,6 +104,21 @@ probabilities = sometimes(st.floats(0, 1), numbers)
 alphas = st.floats(1e-3, 1e3)
 
 
+def next_one(labels, generator):
+    return (np.arange(len(labels)) + 1) % len(labels)
+
+
+def beyond(labels, generator):
+    return np.arange(len(labels)) + 1
+
+
+pairings = sometimes(
+    st.sampled_from(["random", "random", "same_class", "other_class", next_one]),
+    st.sampled_from(["same class", None, 3, beyond]),
+)
+partners = sometimes(st.sampled_from(["sample", "layer"]), st.sampled_from(["layers", None, 2, True]))
+
+
 @st.composite
 def settings_of(draw):
     methods = draw(sometimes(st.lists(st.sampled_from(METHODS), min_size=1, max_size=4, unique=True),
@@ -115,6 +130,7 @@ def settings_of(draw):
         "ratio_range": draw(sometimes(st.tuples(st.floats(0, 0.5), st.floats(0.5, 1)), st.tuples(numbers, numbers))),
         "k_min": draw(sometimes(st.integers(1, 2), numbers)),
         "k_max": draw(sometimes(st.integers(2, 4), numbers)), "merge": draw(st.sampled_from(["mul", "sum"])),
+        "pairing": draw(pairings), "partners": draw(partners), "lam_from": draw(st.sampled_from(["merged", "orig"])),
         **{name: draw(probabilities) for name in ("p_self", "p_aug", "p_smooth")},
     }  # fmt: skip
     options = {
@@ -214,7 +230,7 @@ def test_a_collator_gives_a_batch_or_says_what_is_wrong(samples, chosen):
     config, options = chosen
     before = copied(samples)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*come out unmixed")  # no second view
+        warnings.filterwarnings("ignore", ".*c[ao]me out unmixed")  # no second view
         try:
             batch = MiAMixCollator(C, MiAMixConfig(**config), seed=0, return_batch=True, **options)(samples)
         except (TypeError, ValueError) as error:
@@ -236,8 +252,18 @@ def test_a_collator_gives_a_batch_or_says_what_is_wrong(samples, chosen):
         assert torch.isfinite(batch.targets).all()
         if all(np.ndim(s["label"] if isinstance(s, dict) else s[1]) == 0 for s in samples):
             torch.testing.assert_close(batch.targets.sum(dim=1), torch.ones(n))
+    else:
+        labels, weights = batch.targets[0], batch.targets[-1]
+        assert len(batch.targets) == (2 if batch.plan.is_layered else 3)
+        assert labels.shape[: weights.ndim] == weights.shape == batch.lam.shape
+    if batch.plan.is_layered:
+        views = (n, config["k_max"] + 1)
+        assert batch.lam.shape == batch.partner.shape == views
+        torch.testing.assert_close(batch.lam.sum(dim=1), torch.ones(n))
     if options["return_masks"]:
         assert 0 <= batch.masks.min() <= batch.masks.max() <= 1
+        assert batch.masks.shape[: batch.lam.ndim] == batch.lam.shape
+        assert not batch.plan.is_layered or ((batch.masks.sum(dim=1) - 1).abs() < 1e-5).all()
 
 
 @given(batches(), settings_of(), transforms, st.lists(sometimes(indices, odd_indices), min_size=6, max_size=6))
@@ -248,7 +274,7 @@ def test_a_collator_with_a_transform_does_too(samples, chosen, transform, ids):
     index_key = "id" if samples and isinstance(samples[0], dict) else None
     before = copied(samples)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*come out unmixed")
+        warnings.filterwarnings("ignore", ".*c[ao]me out unmixed")
         try:
             collate = MiAMixCollator(
                 C, MiAMixConfig(**config), seed=0, transform=transform, index_key=index_key, **options
@@ -277,7 +303,7 @@ def test_columns_do_too(samples, chosen, transform, images_as, labels_as):
     }  # fmt: skip
     before = copied([batch])[0]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*come out unmixed")
+        warnings.filterwarnings("ignore", ".*c[ao]me out unmixed")
         try:
             mixed = MiAMixBatch(C, MiAMixConfig(**config), seed=0, transform=transform, **options)(batch)
         except Exception as error:
@@ -304,4 +330,5 @@ def test_miamix_gives_a_batch_or_says_what_is_wrong(block, labels, chosen):
     assert equal(before, block)
     if batch is not None:
         assert batch.images.shape == block.shape
+        assert batch.lam.shape == ((3, config["k_max"] + 1) if config["partners"] == "layer" else (3,))
         assert batch.images.dtype == np.dtype(options["dtype"])

@@ -58,6 +58,23 @@ def take(left: np.ndarray, weights: np.ndarray, hole: np.ndarray, multiplied: bo
 
 
 @kernel
+def take_evenly(left: np.ndarray, weights: np.ndarray, ratio: float, multiplied: bool) -> None:
+    """`take` for a hole that is its ratio everywhere, subtracted in float64 as in `merge.constant_and_box`.
+
+    Parameters
+    ----------
+    left, weights, multiplied : as in `take`
+    ratio : float in [0, 1]
+    """
+    even = np.float32(1.0 - ratio)
+    for p in range(left.size):
+        rest = left[p] * even if multiplied else np.float32(max(0.0, np.float64(left[p]) - ratio))
+        share = even if multiplied else rest / left[p] if left[p] > np.float32(0.0) else np.float32(0.0)
+        left[p] = rest
+        weights[p] = as_weight(share, weights)
+
+
+@kernel
 def leave(weights: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
     """The shares that a layer leaves, as the weights of `blend`, where the weights of views are known.
 
@@ -176,7 +193,7 @@ def mix_layers(
     """
     pixels, most, tile = height * width, shares.shape[1], weights.shape[1]
     frames = out.shape[1] // (pixels * scale.size)
-    left, constant = np.empty(tile, np.float32), np.empty(tile, np.float32)
+    left = np.empty(tile, np.float32)
     views, steps = np.empty(max(2, most), np.uint64), np.empty(most, np.int64)
     for i in range(begin, end):
         a, b = first_layer[i], first_layer[i + 1]
@@ -191,15 +208,12 @@ def mix_layers(
                 rest[p] = np.float32(1.0)
                 weights[0, p] = as_weight(np.float32(1.0), weights)
             for j in range(a, b):
-                hole = constant[:n]
-                if slots[j] < 0:
-                    for p in range(n):
-                        hole[p] = np.float32(layers[j]["ratio"])
-                else:
-                    hole = holes[slots[j], start : start + n]
                 if masks.shape[0]:
                     masks[i, 1 + j - a, start : start + n] = rest
-                take(rest, weights[j - a, :n], hole, multiplied)
+                if slots[j] < 0:
+                    take_evenly(rest, weights[j - a, :n], layers[j]["ratio"], multiplied)
+                else:
+                    take(rest, weights[j - a, :n], holes[slots[j], start : start + n], multiplied)
                 steps[1 + j - a] += steps_of(rest)
                 if masks.shape[0]:
                     masks[i, 1 + j - a, start : start + n] -= rest

@@ -75,6 +75,12 @@ class MixPlan:
         return self.first_layer[1:] > self.first_layer[:-1]
 
     @property
+    def alone(self) -> np.ndarray:
+        """bool (n,): the samples that have a layer, but no partner other than themselves."""
+        alone: np.ndarray = self.mixed & (self.sources == np.arange(len(self))[:, None]).all(axis=1)
+        return alone
+
+    @property
     def needs_second_view(self) -> list[int]:
         """The samples that are the partner of a mixed one, in order; none where features are mixed."""
         if self.mixes == "features":
@@ -92,12 +98,17 @@ class MixPlan:
     @property
     def layers_partner(self) -> np.ndarray:
         """int64 (number of layers,): the partner of each layer."""
-        samples = self.layers["sample"]
+        samples = self.layers_sample
         if not self.is_layered:
             partners: np.ndarray = self.partner[samples]
         else:
             partners = self.partner[samples, np.arange(len(samples)) - self.first_layer[samples]]
         return partners
+
+    @property
+    def layers_sample(self) -> np.ndarray:
+        """int64 (number of layers,): the sample of each layer, by `first_layer`, whatever its record says."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first_layer))
 
     @property
     def masks_shape(self) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ _LARGEST = 1e6  # of any number in a plan; what is drawn stays far below
 
 def check_plan(plan: MixPlan) -> None:
     """Raise ValueError unless the plan can be rendered; its arrays have the right dtypes already."""
-    n, layers = len(plan.partner), plan.layers
+    n, layers = plan.partner.shape[0] if plan.partner.ndim else 0, plan.layers
     sizes = np.diff(plan.first_layer)
     rows, columns = layers["rows"].astype(np.int64), layers["columns"].astype(np.int64)
     ends = layers["start"] + block_sizes(layers, np.float64)  # in which nothing overflows
@@ -44,7 +44,7 @@ def check_plan(plan: MixPlan) -> None:
             "first_layer must rise from 0 to the number of layers",
         ),
         (
-            plan.partner.ndim == 1 or bool(np.all(sizes <= plan.partner.shape[1])),
+            plan.partner.ndim != 2 or bool(np.all(sizes <= plan.partner.shape[1])),
             "partner must have one column for each layer of a sample",
         ),
         (plan.partner.ndim == 1 or plan.mixes == "images", "mixes must be 'images' with a partner for each layer"),

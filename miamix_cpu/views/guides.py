@@ -78,7 +78,7 @@ def aim_layers(
                 found.append(guide(_copy_at(address, dtype, shape)) if guide is not None else maps(*divmod(view, n)))  # type: ignore[misc]
         return read_guides(found, [_name_of(*divmod(view, n)) for view in views.tolist()])
 
-    own, partners = layers["sample"], plan.layers_partner + (0 if second is first else n)
+    own, partners = plan.layers_sample, plan.layers_partner + (0 if second is first else n)
     kinds = layers["guide"] if maps is None and guide is None else np.ones(len(layers), np.int64)
     for kind in np.unique(kinds[guided]).tolist():
         codes = np.unique(layers["method"][guided & (kinds == kind)]).tolist()
