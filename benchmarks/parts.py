@@ -21,14 +21,14 @@ REST = "the rest"
 
 def measured(size: int, rounds: int) -> dict[str, float]:
     """Milliseconds a batch by part; `REST` is what none of them holds."""
-    from miamix_cpu import MiAMixCollator, collate, keyed
+    from miamix_cpu import MiAMixCollator, collate, keyed, prepared
 
     parts = {
-        "render": [(keyed, "mix_views")],
+        "render": [(prepared, "mix_views")],
         "draw the plan": [(keyed.KeyedMixer, "_draw")],
         "read samples, images, labels": [(collate, "read_samples"), (keyed, "read_labels"), (keyed.KeyedMixer, "_raw")],
         "gather, key": [(keyed.KeyedMixer, "_fingerprint"), (keyed, "batch_key"), (keyed, "samples_digest")],
-        "allocate, targets": [(collate, "empty"), (collate, "soft_targets")],
+        "allocate, targets": [(collate, "empty"), (collate, "write_targets")],
     }
     spent: dict[str, float] = defaultdict(float)
 
