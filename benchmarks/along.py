@@ -76,7 +76,7 @@ def by_round(times: Times, formula: Callable[..., float], *names: str) -> list[f
 
 
 def shares(times: Times, sizes: dict[str, int]) -> dict[str, list[float]]:
-    """What one more entry takes, beside masks: as a share of a batch of images, and by byte as one of a second image."""
+    """What one more entry takes beside masks: as a share of a batch of images, and a byte of it."""
     found = {}
     second = "blend, uint8 x 3"
     for name in [name for name in sizes if name != "images"]:

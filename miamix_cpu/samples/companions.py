@@ -10,7 +10,7 @@ import numpy as np
 
 from miamix_cpu.checks import check_integer, short
 from miamix_cpu.samples.addresses import Gathered
-from miamix_cpu.samples.images import HASHED, TRANSFORMED, Images, as_array, is_pil, is_planar
+from miamix_cpu.samples.images import HASHED, TRANSFORMED, Images, are_alike, as_array, is_pil, is_planar
 
 _WAYS = '"blend", "choose" or ("soft", number of classes)'
 _BLENDED = (np.uint8, np.int16, np.uint16, np.float32)
@@ -90,6 +90,15 @@ def read_companions(values: list[Any], way: Way, layout: str, names: Callable[[i
     TypeError, ValueError
         The message names the first value that is invalid, or that differs from value 0.
     """
+    if are_alike(values):  # so that one needs to be checked, and the classes of all at once
+        first = _read(values[0], way, names(0))
+        planar_first = first.ndim > 2 and is_planar(values[0], first.shape, layout, names(0))
+        if way.name == "soft":
+            block = np.stack(values)
+            if block.min() >= 0 and block.max() < way.classes:
+                return Images(list(block.astype(np.int64).reshape(len(values), *first.shape)), False, True)
+        elif first.dtype == values[0].dtype:
+            return Images(values, planar_first, True)
     arrays = [_read(value, way, names(i)) for i, value in enumerate(values)]
     shapes = [array.shape for array in arrays]
     planar = [

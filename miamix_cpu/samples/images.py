@@ -296,7 +296,7 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], pur
         The message names the first image that is invalid, or that differs from image 0 where this is not allowed.
     """
     first = as_array(images[0], names(0), purpose) if isinstance(images[0], np.ndarray) else None
-    if first is images[0] and _are_like_the_first(images):
+    if first is images[0] and are_alike(images):
         return Images(images, is_planar(first, first.shape, layout, names(0)), True)
     arrays = [as_array(image, names(i), purpose) for i, image in enumerate(images)]
     planar = [is_planar(images[i], array.shape, layout, names(i)) for i, array in enumerate(arrays)]
@@ -312,7 +312,7 @@ def read_images(images: list[Any], layout: str, names: Callable[[int], str], pur
     return Images(arrays, planar[0], _all_equal(map(_SHAPE, arrays)) and _all_equal(map(_DTYPE, arrays)))
 
 
-def _are_like_the_first(images: list[Any]) -> bool:
+def are_alike(images: Sequence[Any]) -> bool:
     """Whether all are arrays of one shape and dtype, so that they need no individual checks."""
     return (
         set(map(type, images)) == {np.ndarray} and _all_equal(map(_SHAPE, images)) and _all_equal(map(_DTYPE, images))
