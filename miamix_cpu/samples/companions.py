@@ -96,7 +96,7 @@ def read_companions(values: list[Any], way: Way, layout: str, names: Callable[[i
         if way.name == "soft":
             block = np.stack(values)
             if block.min() >= 0 and block.max() < way.classes:
-                return Images(list(block.astype(np.int64).reshape(len(values), *first.shape)), False, True)
+                return Images(list(block.astype(first.dtype, copy=False).reshape(-1, *first.shape)), False, True)
         elif first.dtype == values[0].dtype:
             return Images(values, planar_first, True)
     arrays = [_read(value, way, names(i)) for i, value in enumerate(values)]
@@ -221,4 +221,4 @@ def _read(value: Any, way: Way, what: str) -> np.ndarray:
             f"{what} must have classes in [0, {way.classes - 1}], got {array[outside][0]}: make a value that is to be "
             'ignored one more class, or use "choose", which leaves it as it is'
         )
-    return array.astype(np.int64)
+    return array.astype(np.uint8 if array.dtype == bool else array.dtype.newbyteorder("="), copy=False)
