@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-#: Bytes up to which images, each and all together, are copied, which is faster than looking up their addresses. Pages of
-#: a larger block often have to be found and zeroed first.
+#: Bytes up to which images, each and all together, are copied, which is faster than looking up their addresses. The
+#: pages of a larger block often have to be found and zeroed first.
 _SMALL, _BLOCK = 1 << 13, 1 << 19
 
 
