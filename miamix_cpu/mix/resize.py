@@ -48,9 +48,8 @@ def resized_views(
     resized = resizes[plan.layers["method"][those]]
     if not resized.any():
         return None
-    owners = np.repeat(np.arange(begin, end), np.diff(first_layer[begin : end + 1]))
-    # Zeros: places that can't be seen are left as they are, but may be read as classes.
-    canvas = np.zeros((len(np.unique(owners[resized])), size), dtype)
+    # At most one for each of these layers. Places that can't be seen are left as they are, but may be read as classes.
+    canvas = (np.zeros if nearest else np.empty)((np.count_nonzero(resized), size), dtype)
     paste_resized(
         canvas, canvas.ctypes.data, second, plan.layers, first_layer, resizes, begin, end, plan.height, plan.width,
         *view, nearest,
