@@ -25,7 +25,8 @@ from tqdm import tqdm  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = (
-    "numpy", "numba", "torch", "albumentations", "opencv-python-headless", "scipy", "timm", "torchvision", "kornia",
+    "numpy", "numba", "torch", "albumentations", "opencv-python-headless", "scipy", "timm", "torchvision",
+    "kornia", "mixup",
 )  # fmt: skip
 
 
