@@ -114,7 +114,7 @@ class KeyedMixer:
         twin._range_is_known = False
         twin.transform = transform
         twin.schedule = MixSchedule(probability=0.0)
-        twin.config = self.config.replace(pairing="random")  # nobody's function is called to pair what stays unmixed
+        twin.config = self.config.replace(pairing="random")  # what stays unmixed needs no function of the caller's
         twin.label_smoothing = 0.0
         return twin
 

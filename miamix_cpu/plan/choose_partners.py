@@ -122,7 +122,7 @@ def derange_blocks(
 
 @exact_entry
 def swap_partners(partner: np.ndarray, classes: np.ndarray, uniforms: np.ndarray) -> None:
-    """Swap the partners of two samples, again and again, unless one becomes his own or pairs of one class are added.
+    """Swap the partners of two samples, again and again, unless one becomes its own or pairs of one class are added.
 
     Parameters
     ----------
