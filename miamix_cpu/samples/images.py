@@ -218,7 +218,8 @@ def is_planar(image: Any, shape: Sequence[int], layout: str, what: str) -> bool:
     ------
     ValueError
         With "auto", if there would be more than four channels and fewer rows (for a tensor: columns) than channels,
-        unless an array is one long row. If an array or a tensor (H, W) looks like a signal (`check_picture`).
+        unless an array is one long row, or if a tensor of four axes looks like (C, T, H, W). If an array or a tensor
+        (H, W) looks like a signal (`check_picture`).
     """
     if is_pil(image):
         return False
@@ -228,6 +229,12 @@ def is_planar(image: Any, shape: Sequence[int], layout: str, what: str) -> bool:
     if layout != "auto":
         return layout == "channels_first"
     planar = is_tensor(image)
+    if planar and len(shape) == 4 and shape[0] <= 4 < shape[1]:
+        raise ValueError(
+            f"{what} is a tensor of shape {tuple(shape)}; read as a clip (T, C, H, W), it has {shape[1]} channels. If "
+            "it is (C, T, H, W), or a volume (C, D, H, W), use image.transpose(0, 1), or layout='channels_first' if it "
+            "really has that many channels"
+        )
     channels, other = (shape[-3], shape[-1]) if planar else (shape[-1], shape[-3])
     if channels > 4 and other < channels and (planar or not is_row(*shape[-3:])):
         kind, seen, other_way = ("a tensor", "(C, H, W)", "(H, W, C)") if planar else (

@@ -89,3 +89,14 @@ def test_normalisation_on_the_device_can_be_compiled():
     compiled = torch.compile(normalize_on_device, fullgraph=True, backend="eager")
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
     assert torch.equal(compiled(images, mean, std), normalize_on_device(images, mean, std))
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 32, 32), (1, 24, 24, 24)], ids=["clip", "volume"])
+def test_a_clip_with_its_channels_first_is_refused_with_what_to_do(shape):
+    samples = [(torch.zeros(shape, dtype=torch.uint8), label) for label in range(4)]
+    with pytest.raises(ValueError, match=rf"image of sample 0 .* it has {shape[1]} channels.*image.transpose\(0, 1\)"):
+        MiAMixCollator(4, PLAIN, seed=0)(samples)
+    images, _ = MiAMixCollator(4, PLAIN, seed=0)([(clip.transpose(0, 1), label) for clip, label in samples])
+    assert images.shape == (4, *shape)
+    read_so, _ = MiAMixCollator(4, PLAIN, seed=0, layout="channels_first")(samples)
+    assert read_so.shape == (4, shape[1], shape[0], *shape[2:])
