@@ -115,13 +115,24 @@ def _like(dtype: str) -> np.ndarray:
 def average_masks(out: np.ndarray, masks: np.ndarray) -> None:
     """Average masks down to the size of smaller maps.
 
+    Where all of a mask's pixels are 1 or 0, the average is too, without an error of rounding: there the other view
+    does not count, be it infinite, NaN, or no part of a resized partner (`resize.paste_resized`).
+
     Parameters
     ----------
     out : float32 (N, h, w), C-contiguous; overwritten
-    masks : float32 (N, H, W), C-contiguous
+    masks : float32 (N, H, W), in [0, 1], C-contiguous
     """
+    holes, taken = np.empty(masks.shape[1:], np.float32), np.empty(out.shape[1:], np.float32)
+    holes_flat, taken_flat = holes.ravel(), taken.ravel()
     for i in range(masks.shape[0]):
+        mask, left = masks[i].ravel(), out[i].ravel()
+        for p in range(mask.size):
+            holes_flat[p] = np.float32(1.0) - mask[p]
         average_area(out[i], masks[i])
+        average_area(taken, holes)
+        for p in range(left.size):
+            left[p] /= left[p] + taken_flat[p]
 
 
 @entry

@@ -145,6 +145,42 @@ def test_masks_of_smaller_maps_are_averages(run, size, to, rng):
         np.testing.assert_allclose(out[i], twins.average_area(masks[i], *to), atol=1e-6)
 
 
+@BOTH
+@pytest.mark.parametrize(("size", "to"), [((24, 20), (7, 9)), ((23, 31), (22, 30)), ((64, 50), (3, 7))], ids=str)
+@pytest.mark.parametrize("value", [0, 1])
+def test_averages_of_masks_that_are_0_or_1_are_exact(run, size, to, value):
+    masks, out = np.full((2, *size), value, np.float32), np.full((2, *to), np.nan, np.float32)
+    masks[1, -1, -1] = 0.5
+    run(average_masks)(out, masks)
+    np.testing.assert_array_equal(out[0], value)
+    np.testing.assert_array_equal(out[1].ravel()[:-1], value)
+
+
+@pytest.mark.parametrize("partners", ["sample", "layer"])
+@pytest.mark.parametrize("to", [(24, 20), (7, 9)], ids=str)
+@pytest.mark.parametrize("method", ["cutmix", "resizemix"])
+def test_depth_that_is_missing_where_a_view_does_not_show_stays_out(method, to, partners, rng):
+    """The same boxes with NaN in place of the depth that they hide."""
+    config = MiAMixConfig(methods=(method,), weights=(1,), k_max=1, p_self=0, p_aug=0, p_smooth=0, partners=partners)
+    first, second = rng.random((2, 8, *to)).astype(np.float32)
+    whole = batch_of("blend", first, second=second, rng=np.random.default_rng(5), config=config, size=(24, 20))
+    masks = whole.masks if partners == "sample" else whole.masks[:, 0]
+    hidden = np.array([twins.average_area(mask.astype(float), *to) < 1e-9 for mask in masks])
+    assert 0.02 < hidden.mean() < 0.98
+    first[hidden] = np.nan
+    second[:] = second if method == "resizemix" else np.where(shown_by_partners(whole, masks, to), second, np.nan)
+    again = batch_of("blend", first, second=second, rng=np.random.default_rng(5), config=config, size=(24, 20))
+    np.testing.assert_array_equal(again.extras["it"], whole.extras["it"])
+
+
+def shown_by_partners(batch, masks, to):
+    """Where a pixel of a second view is seen in any sample."""
+    shown = np.zeros((len(masks), *to), bool)
+    for mask, t in zip(masks, batch.plan.partner.ravel(), strict=True):
+        shown[t] |= twins.average_area(mask.astype(float), *to) < 1 - 1e-9
+    return shown
+
+
 # ---- partners that are resized with their image
 
 
