@@ -92,6 +92,10 @@ class MiAMixCollator(KeyedMixer):
         (h, w), of the same size for all. By default guides are computed, as the options of these methods say.
     schedule : MixSchedule, optional
         The probability of mixing, by epoch.
+    compiled_views : "auto", True or False
+        Make all views of a batch at once, if the transform is a Compose of Albumentations' transforms that are all
+        known (docs/views.md). True raises an error if it is not. With False, Albumentations makes all views.
+        `collate.views` says which way is taken, and why.
     return_masks : bool
         Also return the masks, float32 (N, H, W), after the targets or under the key "masks"; with partners="layer" one
         for each view, (N, k_max + 1, H, W).
@@ -136,6 +140,7 @@ class MiAMixCollator(KeyedMixer):
         also: Mapping[str | int, Any] | None = None,
         guide: Callable[[np.ndarray], Any] | None = None,
         schedule: MixSchedule | None = None,
+        compiled_views: Any = "auto",
         return_masks: bool = False,
         return_batch: bool = False,
         collate_extras: Callable[[list[Any]], Any] = default_collate,
@@ -161,6 +166,7 @@ class MiAMixCollator(KeyedMixer):
             also=also,
             guide=guide,
             schedule=schedule,
+            compiled_views=compiled_views,
             return_masks=return_masks,
         )
         self.dtype = dtype

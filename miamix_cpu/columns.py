@@ -57,6 +57,8 @@ class MiAMixBatch(KeyedMixer):
         Makes the guide of a view, as in `MiAMixCollator`.
     schedule : MixSchedule, optional
         The probability of mixing, by epoch.
+    compiled_views : "auto", True or False
+        Whether to make all views at once, as in `MiAMixCollator`.
     return_masks : bool
         Also return the masks, float32 (N, H, W), under the key "masks" or after the targets.
 
@@ -90,6 +92,7 @@ class MiAMixBatch(KeyedMixer):
         also: Mapping[str | int, Any] | None = None,
         guide: Callable[[np.ndarray], Any] | None = None,
         schedule: MixSchedule | None = None,
+        compiled_views: Any = "auto",
         return_masks: bool = False,
     ) -> None:
         super().__init__(
@@ -111,6 +114,7 @@ class MiAMixBatch(KeyedMixer):
             also=also,
             guide=guide,
             schedule=schedule,
+            compiled_views=compiled_views,
             return_masks=return_masks,
         )
         self.epoch = check_integer("epoch", epoch, low=0)

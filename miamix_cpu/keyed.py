@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self
@@ -55,6 +56,7 @@ class KeyedMixer:
         map_key: str | int | None,
         also: Mapping[str | int, Any] | None,
         schedule: MixSchedule | None,
+        compiled_views: Any,
         **mixing: Any,
     ) -> None:
         check_choice("layout", layout, LAYOUTS)
@@ -83,12 +85,14 @@ class KeyedMixer:
         warmup(self.config, dtype="uint8" if self.dtype == "uint8" else "float32" if self.dtype or self.mean else None)
         self._once = Once(shared=self._has_workers)
         self._range_is_known = False
+        self.compiled_views = compiled_views
         self.transform = transform
 
     _has_workers = False  # whether worker processes share the record of issued warnings
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_classes={self.num_classes}, config={self.config!r}, seed={self.seed})"
+        views = "" if self._transform is None else f", views: {self.views}"
+        return f"{type(self).__name__}(num_classes={self.num_classes}, config={self.config!r}, seed={self.seed}{views})"
 
     @property
     def transform(self) -> Callable[..., Any] | None:
@@ -97,7 +101,16 @@ class KeyedMixer:
 
     @transform.setter
     def transform(self, transform: Callable[..., Any] | None) -> None:
-        self._transform = None if transform is None else Transform(transform, self._once, image_key=self.keys[0])
+        self._transform = None
+        if transform is not None:
+            self._transform = Transform(
+                transform, self._once, image_key=self.keys[0], compiled_views=self.compiled_views
+            )
+
+    @property
+    def views(self) -> str:
+        """How views are made: "compiled", or by the transform, one by one, and why so."""
+        return "made by the dataset" if self._transform is None else self._transform.compiled.describe()
 
     def plain(self, transform: Callable[..., Any] | None = None) -> Self:
         """Return an unmixed copy for evaluation, with the same keys and formats and one-hot targets without smoothing.
@@ -141,7 +154,8 @@ class KeyedMixer:
                 )
             key = replayed.key
             plan_of = partial(_fitting, replayed)
-        views = BatchViews(parts, raw, self._transform, self.layout, key, self.map_key)
+        recorded = () if replayed is None else replayed.views
+        views = BatchViews(parts, raw, self._transform, self.layout, key, self.map_key, recorded)
         first = views.first
         if not self._range_is_known:
             self._range_is_known = True
@@ -160,7 +174,9 @@ class KeyedMixer:
             first.planar,
             self.guide,
             partial(views.other, self.map_key) if self.map_key in parts.moved else None,
+            makes_tensors=views.makes_tensors,
         )
+        plan = dataclasses.replace(plan, views=views.drawn)
         return Prepared(plan, first, second, labels, read_all(self._ways, views, needed, plan))
 
     _is_plain = False  # an unmixed copy: the samples' guides are not used

@@ -11,10 +11,12 @@ import numpy as np
 
 from miamix_cpu import __version__
 from miamix_cpu.methods import METHODS
+from miamix_cpu.plan.drawn import DrawnViews
 from miamix_cpu.plan.layers import LAYER, describe_layer
 from miamix_cpu.plan.rules import check_plan
 
 _FORMAT = 3
+_VIEWS = ("first_views_", "second_views_")  # prefixes in a file
 
 
 @dataclass(eq=False)
@@ -49,6 +51,8 @@ class MixPlan:
         The 16 bytes it was drawn from (`MiAMixCollator`), None where the caller gave a generator.
     samples : bytes or None
         16 bytes that tell its samples from others (`MiAMixCollator`).
+    views : tuple of DrawnViews
+        How first and second views were made, where they are compiled (`compiled_views`); second ones only if needed.
     """
 
     height: int
@@ -64,6 +68,7 @@ class MixPlan:
     depth: float = 0.0
     key: bytes | None = None
     samples: bytes | None = None
+    views: tuple[DrawnViews, ...] = ()
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -139,7 +144,7 @@ class MixPlan:
         return self.layers[self.first_layer[i] : self.first_layer[i + 1]]
 
     def describe(self, i: int) -> str:
-        """What happens to sample `i`, in one line.
+        """What happens to sample `i`, in one line; then, where views are compiled, how those that it shows were made.
 
         Raises
         ------
@@ -148,16 +153,21 @@ class MixPlan:
         """
         if not 0 <= i < len(self):
             raise IndexError(f"sample must be in [0, {len(self) - 1}], got {i}")
+        first = self.views[0].describe(i) if self.views else ""
+        made = f"; its view: {first}" if first else ""
         layers = self.layers_of(i)
         if not len(layers):
-            return f"sample {i}, not mixed"
+            return f"sample {i}, not mixed{made}"
+        if len(self.views) > 1:
+            for partner in dict.fromkeys(self.layers_partner[self.first_layer[i] : self.first_layer[i + 1]].tolist()):
+                made += f"; the second view of sample {partner}: {self.views[1].describe(partner)}"
         itself = "itself" if self.shares_views else "another view of itself"
         partners = self.partner[i].reshape(-1).tolist()
         names = [itself if partner == i else f"sample {partner}" for partner in partners]
         if not self.is_layered:
-            return f"sample {i} with {names[0]}: {' then '.join(map(describe_layer, layers))}"
+            return f"sample {i} with {names[0]}: {' then '.join(map(describe_layer, layers))}{made}"
         words = [f"{describe_layer(layer)} with {name}" for layer, name in zip(layers, names, strict=False)]
-        return f"sample {i}: {' then '.join(words)}"
+        return f"sample {i}: {' then '.join(words)}{made}"
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the plan to `path` as npz, without pickle; `.npz` is appended where it is missing."""
@@ -175,7 +185,9 @@ class MixPlan:
             depth=np.float64(self.depth),
             key=np.frombuffer(self.key or b"", dtype=np.uint8),
             samples=np.frombuffer(self.samples or b"", dtype=np.uint8),
-        )
+            **{name: part for which, views in zip(_VIEWS, self.views, strict=False)
+               for name, part in views.parts(which).items()},
+        )  # fmt: skip
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> MixPlan:
@@ -221,6 +233,7 @@ class MixPlan:
                 depth=float(parts["depth"]),
                 key=parts["key"].tobytes() or None,
                 samples=parts["samples"].tobytes() or None if "samples" in parts else None,
+                views=tuple(views for which in _VIEWS if (views := DrawnViews.from_parts(parts, which)) is not None),
             )
             plan = plan.checked()
         except (KeyError, TypeError, ValueError) as error:

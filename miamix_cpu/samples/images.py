@@ -259,7 +259,7 @@ def size_of(shape: Sequence[int], planar: bool) -> tuple[int, int]:
 class Images:
     """A batch's images, or clips, as arrays."""
 
-    arrays: list[np.ndarray]
+    arrays: list[np.ndarray] | np.ndarray  # or one array (N, ...)
     planar: bool  # (C, H, W) rather than (H, W, C) or (H, W)
     alike: bool  # all of one shape and dtype
 

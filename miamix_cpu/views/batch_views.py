@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from miamix_cpu.plan.drawn import DrawnViews
 from miamix_cpu.plan.streams import VIEWS, stream
 from miamix_cpu.samples.companions import name_of
 from miamix_cpu.samples.images import Images, as_map, is_tensor, read_images
@@ -27,12 +30,14 @@ class BatchViews:
         From which the transform's random numbers are drawn.
     map_key : str or int, optional
         Which of the entries is a guide.
+    recorded : DrawnViews of the first and of the second views, as far as a plan has them
 
     Attributes
     ----------
     first : Images
     has_seconds : bool
         Whether there are second views, or a transform to make them.
+    drawn : DrawnViews of the first and of the second views, as far as they were made at once
 
     Raises
     ------
@@ -48,8 +53,11 @@ class BatchViews:
         layout: str,
         key: bytes | None,
         map_key: str | int | None = None,
+        recorded: tuple[DrawnViews, ...] = (),
     ) -> None:
         self._parts, self._transform, self._layout, self._key = parts, transform, layout, key
+        self._recorded = recorded
+        self.drawn: tuple[DrawnViews, ...] = ()
         held, self._seconds = raw
         self._held = held
         self._others: dict[tuple[int, int], dict[Any, Any]] = {}
@@ -89,6 +97,11 @@ class BatchViews:
             self._make_first(self._transform, self._key)
             return needed, self._make(self._transform, needed, 1)
 
+    @property
+    def makes_tensors(self) -> bool:
+        """Whether the transform makes tensors, and only the program that stands for it makes arrays."""
+        return self._transform is not None and bool(self.drawn) and self._transform.compiled.ends_in_tensors
+
     def other(self, key: Any, which: int, sample: int) -> Any:
         """Return what belongs to a first view (which = 0) or a second view (1): made with it, or the sample's own."""
         if (which, sample) in self._others:
@@ -115,12 +128,16 @@ class BatchViews:
         return as_given(value, f"{name_of(key)} of sample {i}", self._layout) if guide is None else guide
 
     def _make_first(self, transform: Transform, key: bytes) -> None:
-        self._rng = stream(key, VIEWS)
+        self._rng, self.drawn = stream(key, VIEWS), ()
         self._made: list[Any] = []
         self.first = self._make(transform, range(len(self._parts.images)), 0)
 
     def _make(self, transform: Transform, samples: Sequence[int], which: int) -> Images:
-        images, planar, name = self._parts.images, False, ("first", "second")[which]
+        compiled = self._compiled(transform, samples, which)
+        if compiled is not None:
+            return compiled
+        images: Any = self._parts.images
+        planar, name = False, ("first", "second")[which]
         if transform.takes_arrays and self._held is not None:
             images, planar = self._held.arrays, self._held.planar
         views = transform.make(
@@ -142,6 +159,33 @@ class BatchViews:
             self._layout_of(transform, views[0], self._parts.images[0]),
             lambda v: f"the transform's {name} view of sample {samples[v]}",
         )
+
+    def _compiled(self, transform: Transform, samples: Sequence[int], which: int) -> Images | None:
+        """Return views that are made at once, and keep their parameters; None if the transform has no program."""
+        if not transform.takes_arrays or self._held is None:
+            return None
+        arrays: Any = self._held.arrays
+        name = ("first", "second")[which]
+        if self._held.planar:
+            arrays = [array if array.ndim == 2 else np.moveaxis(array, -3, -1) for array in arrays]
+        as_they_are = self._held.alike and not self._held.planar
+        made = transform.compiled.make(
+            arrays,
+            self._held.gathered.addresses if as_they_are else None,
+            samples,
+            self._rng,
+            lambda i: f"the {name} view of sample {i}",
+            self._given,
+            self._recorded[which] if which < len(self._recorded) else None,
+        )
+        if made is None:
+            return None
+        self.drawn = (*self.drawn[:which], made.drawn)
+        for v, i in enumerate(samples):
+            self._others[which, i] = {key: values[v] for key, values in made.others.items()}
+        if isinstance(made.views, np.ndarray):
+            return Images(made.views, False, True)
+        return read_images(made.views, "channels_last", lambda v: f"the transform's {name} view of sample {samples[v]}")
 
     def _layout_of(self, transform: Transform, made: Any, own: Any) -> str:
         """Its type gives the layout if Albumentations made it, or if an array became a tensor or vice versa."""

@@ -119,7 +119,7 @@ class CompanionCaller:
     def _call_albumentations(
         self, image: np.ndarray, others: Mapping[Any, np.ndarray], name: str
     ) -> tuple[Any, dict[Any, Any]]:
-        arrays = {key: _for_opencv(value, f"{name_of(key)} for {name}") for key, value in others.items()}
+        arrays = {key: for_opencv(value, f"{name_of(key)} for {name}") for key, value in others.items()}
         targets, given = self._targets(others), {}
         for target, keys in targets.items():
             given[target] = (
@@ -189,7 +189,7 @@ def _stacked(values: Any) -> Any:
     return sys.modules["torch"].stack(list(values)) if is_tensor(values[0]) else np.stack(values)
 
 
-def _for_opencv(array: np.ndarray, what: str) -> np.ndarray:
+def for_opencv(array: np.ndarray, what: str) -> np.ndarray:
     """Return an entry in a dtype that OpenCV knows.
 
     Raises

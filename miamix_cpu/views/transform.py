@@ -16,6 +16,7 @@ import numpy as np
 from miamix_cpu.checks import callers_level, short
 from miamix_cpu.once import Once
 from miamix_cpu.views.companions import CompanionCaller
+from miamix_cpu.views.compiled import Compiled
 from miamix_cpu.views.copies import copied, overlap, owns_its_memory
 from miamix_cpu.views.generators import Found, find_generators, reseeded
 from miamix_cpu.views.global_generators import seeded_globals, views_lock
@@ -68,6 +69,8 @@ class Transform:
         reuse has been detected.
     image_key : str
         The image's key in a dict of a whole sample.
+    compiled_views : "auto", True or False
+        Whether to make views by a program (`Compiled`).
 
     Raises
     ------
@@ -84,6 +87,7 @@ class Transform:
         *,
         copies_results: bool = False,
         image_key: str = "image",
+        compiled_views: Any = "auto",
     ) -> None:
         if not callable(transform):
             raise TypeError(f"transform must be callable, got {short(transform)}")
@@ -102,6 +106,7 @@ class Transform:
                 "views are drawn from the batch's key (MiAMixCollator's seed)",
                 stacklevel=callers_level(),
             )
+        self.compiled = Compiled(transform, compiled_views, self.takes_arrays)
         self._once = once or Once(shared=False)
         self._copies_results = copies_results
         self._looked_through = False

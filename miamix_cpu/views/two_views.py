@@ -16,6 +16,7 @@ from miamix_cpu.plan.streams import VIEWS, batch_key, fingerprint_of, index_byte
 from miamix_cpu.samples.companions import name_of
 from miamix_cpu.samples.images import LAYOUTS, TRANSFORMED, as_array, is_planar, is_tensor
 from miamix_cpu.views.companions import as_given
+from miamix_cpu.views.compiled import as_tensor
 from miamix_cpu.views.copies import copied
 from miamix_cpu.views.transform import Transform
 from miamix_cpu.workers.passes import EpochCounter, current_fetcher, length_of
@@ -45,6 +46,8 @@ class TwoViews:
         Further entries that go through the same geometry as the image, as in `MiAMixCollator`: maps, depth, further
         images, and guides. They become pairs too, which the collator takes (`also`, `map_key`). A mapping, such as the
         collator's own `also`, gives its keys.
+    compiled_views : "auto", True or False
+        As in `MiAMixCollator`.
 
     Examples
     --------
@@ -63,6 +66,7 @@ class TwoViews:
         key: str = "image",
         layout: str = "auto",
         also: Collection[str | int] = (),
+        compiled_views: Any = "auto",
     ) -> None:
         check_choice("layout", layout, LAYOUTS)
         self.also = _check_also(also, key)
@@ -71,7 +75,9 @@ class TwoViews:
         self.seed = int(seed)
         self.key = key
         self._once = Once()
-        self._transform = Transform(transform, self._once, copies_results=True, image_key=key)
+        self._transform = Transform(
+            transform, self._once, copies_results=True, image_key=key, compiled_views=compiled_views
+        )
         self._counter = EpochCounter()
         self._given = shared_integers(1)  # number of items returned in the current epoch
         inner = _augmenting(dataset)
@@ -108,6 +114,31 @@ class TwoViews:
         if isinstance(sample, IndexedSample):
             return sample._replace(sample=self._with_views(sample.sample, sample.epoch, sample.index, sample.draw))
         return self._with_views(sample, self._epoch(), index, 0)
+
+    @property
+    def views(self) -> str:
+        """How views are made, as in `MiAMixCollator`."""
+        return self._transform.compiled.describe()
+
+    def _made(
+        self, image: Any, planar: bool, rng: np.random.Generator, others: dict[str | int, Any], index: Any
+    ) -> list[dict[str | int, Any]]:
+        """Return both views of an image, each with the entries that belong to it; the image's key is 0."""
+
+        def name(i: int) -> str:
+            return f"the {('first', 'second')[i]} view of item {index}"
+
+        pairs = {key: [value, value] for key, value in others.items()}
+        if self._transform.takes_arrays:
+            seen = np.moveaxis(image, -3, -1) if planar and image.ndim == 3 else image
+            at_once = self._transform.compiled.make([seen, seen], None, (0, 1), rng, name, pairs)
+            if at_once is not None:
+                views = list(at_once.views)
+                if self._transform.compiled.ends_in_tensors:
+                    views = [as_tensor(view) for view in views]
+                return [{0: view, **{key: at_once.others[key][i] for key in pairs}} for i, view in enumerate(views)]
+        made = self._transform.make([image, image], planar, (0, 1), rng, name, others=pairs)
+        return [{0: view[0], **view[1]} if others else {0: view} for view in made]
 
     def _epoch(self) -> int:
         """Return the epoch: the one that was set, plus later passes over the loader."""
@@ -148,15 +179,7 @@ class TwoViews:
             }
         parts = [index_bytes(index, 0), *([b"draw %d" % draw] if draw else [])]
         rng = stream(batch_key(self.seed, epoch, fingerprint_of(parts)), VIEWS)
-        views = self._transform.make(
-            [image, image],
-            planar,
-            (0, 1),
-            rng,
-            lambda i: f"the {('first', 'second')[i]} view of item {index}",
-            others={key: [value, value] for key, value in others.items()},
-        )
-        made: list[dict[str | int, Any]] = [{0: view[0], **view[1]} if others else {0: view} for view in views]
+        made = self._made(image, planar, rng, others, index)
         own: dict[str | int, Any] = {0: image, **others}
         pairs = {key: tuple(_owned(view[key], own[key]) for view in made) for key in own}
         pair = pairs.pop(0)
