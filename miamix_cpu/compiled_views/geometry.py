@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compiled_views.step import BadView, Step, fills_of, require, step_of
+from miamix_cpu.compiled_views.step import BadView, Step, fills_of, parameters, require, step_of
 from miamix_cpu.compiled_views.working import Working
 
 _BORDERS = (0, 1, 2, 3, 4)
@@ -43,10 +43,11 @@ def _padded(
 def _lacking(sizes: np.ndarray, smallest: int | None, divisor: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Padding before and after, up to a size or to a multiple of the divisor."""
     if smallest is not None:
-        lacking = np.maximum(0, smallest - sizes)
+        lacking = np.maximum(smallest - sizes, 0)
     else:
         lacking = -sizes % divisor if divisor is not None else 0 * sizes
-    return lacking // 2, lacking - lacking // 2
+    before = lacking >> 1
+    return before, lacking - before
 
 
 @step_of(
@@ -70,10 +71,10 @@ class Pad(Step):
         if self._is_needed:
             rows = _lacking(heights, t.min_height, t.pad_height_divisor)
             columns = _lacking(widths, t.min_width, t.pad_width_divisor)
-            return np.stack(_padded(rng, t.position, rows, columns), axis=1).astype(np.float64)
+            return parameters(len(heights), *_padded(rng, t.position, rows, columns))
         padding = (t.padding,) * 2 if isinstance(t.padding, (int, float)) else tuple(t.padding)
         left, top, right, bottom = padding * 2 if len(padding) == 2 else padding
-        return np.tile(np.array([top, bottom, left, right], np.float64), (len(heights), 1))
+        return parameters(len(heights), top, bottom, left, right)
 
     def size(self, values: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         top, bottom, left, right = values.astype(np.int64).T
@@ -81,10 +82,10 @@ class Pad(Step):
 
     def make(self, views: Working, those: np.ndarray, values: np.ndarray) -> None:
         top, bottom, left, right = values.astype(np.int64).T
-        heights, widths = views.sizes(those)
-        fill = self._fills[views.is_map]
-        views.shift(0, those, -top, heights + top + bottom, self._border, fill)
-        views.shift(1, those, -left, widths + left + right, self._border, fill)
+        starts = np.stack([-top, -left])
+        views.shift(
+            those, starts, views.sizes(those) - starts + (bottom, right), self._border, self._fills[views.is_map]
+        )
 
 
 @step_of(
@@ -109,7 +110,7 @@ class Crop(Step):
 
     def draw(self, rng: np.random.Generator, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
         t = self.transform
-        pads: tuple[np.ndarray, ...] = (0 * heights,) * 4
+        pads: tuple[Any, ...] = (0, 0, 0, 0)
         if t.pad_if_needed:
             rows, columns = _lacking(heights, self._needs[0], None), _lacking(widths, self._needs[1], None)
             lacks = (rows[1] > 0) | (columns[1] > 0)
@@ -127,22 +128,25 @@ class Crop(Step):
                     f"{heights[i]} x {widths[i]}",
                 )
         spare = heights + pads[0] + pads[1] - self._height, widths + pads[2] + pads[3] - self._width
+        top: Any
+        left: Any
         if self._kind == "RandomCrop":
             top, left = (np.floor((room + 1) * rng.random(len(room))) for room in spare)
         elif self._kind == "CenterCrop":
             top, left = (room // 2 for room in spare)
         else:
-            top, left = np.full(len(heights), t.y_min), np.full(len(heights), t.x_min)
-        return np.stack([top, left, *pads], axis=1).astype(np.float64)
+            top, left = t.y_min, t.x_min
+        return parameters(len(heights), top, left, *pads)
 
     def size(self, values: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.full_like(heights, self._height), np.full_like(widths, self._width)
 
     def make(self, views: Working, those: np.ndarray, values: np.ndarray) -> None:
         top, left, pad_top, _, pad_left, _ = values.astype(np.int64).T
-        fill = self._fills[views.is_map]
-        views.shift(0, those, top - pad_top, np.full(len(those), self._height), self._border, fill)
-        views.shift(1, those, left - pad_left, np.full(len(those), self._width), self._border, fill)
+        lengths = np.empty((2, len(those)), np.int64)
+        lengths[0], lengths[1] = self._height, self._width
+        starts = np.stack([top - pad_top, left - pad_left])
+        views.shift(those, starts, lengths, self._border, self._fills[views.is_map])
 
 
 @step_of(HorizontalFlip="")

@@ -6,6 +6,8 @@ Negative entries are filled: -1 - f with fill f. Where both lists have one, the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from miamix_cpu.jit.flags import entry, kernel
@@ -15,55 +17,61 @@ CONSTANT, REPLICATE, REFLECT, WRAP, REFLECT_101 = range(5)  # as OpenCV's border
 
 
 @entry
-def shift_axis(
+def shift_axes(
     index: np.ndarray,
     sizes: np.ndarray,
-    axis: int,
     those: np.ndarray,
     starts: np.ndarray,
     lengths: np.ndarray,
     border: int,
     fill: int,
 ) -> None:
-    """Crop views along an axis, or extend them by a border.
+    """Crop views along both axes, or extend them by a border.
 
     Parameters
     ----------
-    index : int32 (2, N, at least all lengths), the source's rows or columns that are seen; changed
+    index : int32 (2, N, at least all lengths), the source's rows and columns that are seen; changed
     sizes : int64 (2, N), how many these are; changed
-    axis : int
     those : int64 (m,), which views
-    starts, lengths : int64 (m,), the range [start, start + length), which may begin before 0 and end after the size
+    starts, lengths : int64 (2, m), the ranges [start, start + length), which may begin before 0 and end after the size
     border : int, one of this module's
     fill : int, negative: what stands for the border if it is CONSTANT
     """
     old = np.empty(index.shape[2], np.int32)
-    for j in range(those.size):
-        i = those[j]
-        size, line = sizes[axis, i], index[axis, i]
-        old[:size] = line[:size]
-        for x in range(lengths[j]):
-            at = starts[j] + x
-            if 0 <= at < size:
-                line[x] = old[at]
-            elif border == CONSTANT:
-                line[x] = fill
-            elif border == REPLICATE:
-                line[x] = old[min(max(at, 0), size - 1)]
-            elif border == WRAP:
-                line[x] = old[at % size]
-            elif size == 1:
-                line[x] = old[0]
-            else:
-                period = 2 * size if border == REFLECT else 2 * size - 2
-                at %= period
-                line[x] = old[at] if at < size else old[period - at - (border == REFLECT)]
-        sizes[axis, i] = lengths[j]
+    for axis in range(2):
+        for j in range(those.size):
+            i = those[j]
+            size, start, length, line = sizes[axis, i], starts[axis, j], lengths[axis, j], index[axis, i]
+            old[:size] = line[:size]
+            low, high = min(max(-start, 0), length), min(max(size - start, 0), length)
+            for x in range(low):
+                line[x] = border_entry(old, size, start + x, border, fill)
+            line[low:high] = old[start + low : start + high]
+            for x in range(max(low, high), length):
+                line[x] = border_entry(old, size, start + x, border, fill)
+            sizes[axis, i] = length
+
+
+@kernel
+def border_entry(line: np.ndarray, size: int, at: int, border: int, fill: int) -> Any:
+    """What stands at a place before or after the `size` entries of a line; `border` and `fill` as in `shift_axes`."""
+    if border == CONSTANT:
+        return fill
+    if border == REPLICATE:
+        return line[min(max(at, 0), size - 1)]
+    if border == WRAP:
+        return line[at % size]
+    if size == 1:
+        return line[0]
+    at %= 2 * size if border == REFLECT else 2 * size - 2
+    if at >= size:
+        at = 2 * size - 1 - at if border == REFLECT else 2 * size - 2 - at
+    return line[at]
 
 
 @entry
 def flip_axis(index: np.ndarray, sizes: np.ndarray, axis: int, those: np.ndarray) -> None:
-    """Reverse views along an axis; arguments as in `shift_axis`."""
+    """Reverse views along an axis, 0 or 1; other arguments as in `shift_axes`."""
     for i in those:
         line, size = index[axis, i], sizes[axis, i]
         for x in range(size // 2):
@@ -71,17 +79,18 @@ def flip_axis(index: np.ndarray, sizes: np.ndarray, axis: int, those: np.ndarray
 
 
 @entry
-def sample_axis(index: np.ndarray, sizes: np.ndarray, axis: int, those: np.ndarray, lengths: np.ndarray) -> None:
-    """Resize views along an axis by taking the nearest pixel, as OpenCV's INTER_NEAREST (see `shift_axis`)."""
+def sample_axes(index: np.ndarray, sizes: np.ndarray, those: np.ndarray, lengths: np.ndarray) -> None:
+    """Resize views by taking the nearest pixel, as OpenCV's INTER_NEAREST; arguments as in `shift_axes`."""
     old = np.empty(index.shape[2], np.int32)
-    for j in range(those.size):
-        i = those[j]
-        size, line = sizes[axis, i], index[axis, i]
-        old[:size] = line[:size]
-        scale = 1.0 / (lengths[j] / size)
-        for x in range(lengths[j]):
-            line[x] = old[min(np.int64(np.floor(x * scale)), size - 1)]
-        sizes[axis, i] = lengths[j]
+    for axis in range(2):
+        for j in range(those.size):
+            i = those[j]
+            size, length, line = sizes[axis, i], lengths[axis, j], index[axis, i]
+            old[:size] = line[:size]
+            scale = 1.0 / (length / size)
+            for x in range(length):
+                line[x] = old[min(np.int64(np.floor(x * scale)), size - 1)]
+            sizes[axis, i] = length
 
 
 @entry
@@ -101,7 +110,7 @@ def gather_pixels(
     out : uint8 or uint32, flat, for one view after the other; overwritten
     sources : uint64 (N,), addresses of images (h, w) whose pixels, of the same values as `out`, lie side by side
     strides : int64 (N,), values from one row of a source to the next
-    index, sizes : as in `shift_axis`; of rows and columns of the views
+    index, sizes : as in `shift_axes`; of rows and columns of the views
     turned : bool (N,), rows of the view are columns of the source
     fills : (F, values of a pixel), what -1, -2, .. stand for
     """
@@ -130,7 +139,7 @@ def gather_view(
     Parameters
     ----------
     out, source : flat, the view's values, and what lies at the source's address
-    rows, columns : int32 (h,), (w,), as `index` in `shift_axis`
+    rows, columns : int32 (h,), (w,), as `index` in `shift_axes`
     along, across : int, values from one column, and from one row, of the source to the next
     fills : as in `gather_pixels`
     """

@@ -48,7 +48,7 @@ class Program:
         version = str(getattr(sys.modules.get("albumentations"), "__version__", "of unknown version"))
         if not version.startswith(_VERSIONS):
             raise NotKnown(f"Albumentations {version}")
-        self._seen: list[tuple[Any, list[Any]]] = []
+        self._seen: list[tuple[Any, tuple[str, ...], list[Any]]] = []
         self._root = _node(transform, self._seen)
         self.text, self.steps = self._root.text, self._root.steps()
         are_tensors = [type(step.transform).__name__ == "ToTensorV2" for step in self.steps]
@@ -59,7 +59,11 @@ class Program:
     @property
     def is_current(self) -> bool:
         """Whether the transform still has the options, and the parts, that it had."""
-        return all(_alike(before, _state(part)) for part, before in self._seen)
+        for part, names, before in self._seen:
+            now = _state(part, names)
+            if len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True)):
+                return False
+        return True
 
     def draw(self, rng: np.random.Generator, sizes: np.ndarray) -> list[DrawnStep]:
         """Draw the parameters of views.
@@ -254,12 +258,12 @@ _GROUPS: dict[str, Callable[[Any, list[_Node], str], _Node]] = {
 }  # fmt: skip
 
 
-def _node(transform: Any, seen: list[tuple[Any, list[Any]]]) -> _Node:
+def _node(transform: Any, seen: list[tuple[Any, tuple[str, ...], list[Any]]]) -> _Node:
     """Translate a transform, and its parts; append them to `seen`, which `Program.is_current` compares."""
     name, options = type(transform).__name__, _options(transform)
     if not is_own(transform):
         raise NotKnown(f"{name}, which is not Albumentations' own")
-    seen.append((transform, _state(transform)))
+    seen.append((transform, tuple(options), _state(transform, tuple(options))))
     if name in _GROUPS:
         parts = [_node(part, seen) for part in transform.transforms]
         told = "".join(f", {key}={options[key]!r}" for key in ("n", "replace", "p") if key in options)
@@ -281,15 +285,10 @@ def _options(transform: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(transform).items() if name[0] != "_" and name not in _BASE}
 
 
-def _state(transform: Any) -> list[Any]:
-    """Everything on which a program depends."""
-    return [
-        *_options(transform).values(),
-        *getattr(transform, "transforms", ()),
-        *getattr(transform, "processors", ()),
-        *(getattr(transform, "additional_targets", None) or ()),
-    ]
-
-
-def _alike(before: list[Any], now: list[Any]) -> bool:
-    return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
+def _state(transform: Any, names: tuple[str, ...]) -> list[Any]:
+    """Everything on which a program depends; `names` are the options of the transform."""
+    found = vars(transform)
+    state = [len(found), *(found.get(name) for name in names)]
+    if "transforms" in found:
+        state += [*found["transforms"], *transform.processors, *getattr(transform, "additional_targets", ())]
+    return state

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from miamix_cpu.compiled_views.geometry import borders_of
-from miamix_cpu.compiled_views.step import BadView, Step, cv2, require, step_of, uniform
-from miamix_cpu.compiled_views.working import Working
+from miamix_cpu.compiled_views.step import BadView, Step, parameters, require, step_of, uniform
+from miamix_cpu.compiled_views.working import Working, cv2
 
 _NEAREST, _AREA = 0, 3
 
@@ -42,9 +42,8 @@ class _Resized(Step):
         smaller: np.ndarray = np.any(numbers[:, 4:] < numbers[:, 2:4], axis=1)
         ways = [self._interpolation(views.is_map, less) for less in smaller.tolist()]
         if set(ways) == {_NEAREST}:
-            for axis in (0, 1):
-                views.shift(axis, those, numbers[:, axis], numbers[:, 2 + axis])
-                views.sample(axis, those, numbers[:, 4 + axis])
+            views.shift(those, numbers[:, :2].T, numbers[:, 2:4].T)
+            views.sample(those, numbers[:, 4:].T)
             return
         views.settle()
         sizes, resize = numbers[:, 4:], cv2().resize
@@ -85,8 +84,8 @@ class Resize(_Resized):
     """All of it, resized."""
 
     def draw(self, rng: np.random.Generator, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-        t, zero = self.transform, 0 * heights
-        return np.stack([zero, zero, heights, widths, zero + t.height, zero + t.width], axis=1).astype(np.float64)
+        t = self.transform
+        return parameters(len(heights), 0, 0, heights, widths, t.height, t.width)
 
 
 @step_of(
@@ -108,8 +107,7 @@ class MaxSize(_Resized):
             # The scale for the longest side is the smaller one.
             scale = (np.maximum if pick is np.minimum else np.minimum)(sides[0], sides[-1])
         to = [np.maximum(1, np.rint(side * scale)) for side in (heights, widths)]
-        zero = 0.0 * heights
-        return np.stack([zero, zero, heights, widths, *to], axis=1)
+        return parameters(len(heights), 0, 0, heights, widths, *to)
 
 
 @step_of(
@@ -140,8 +138,7 @@ class ResizedCrop(_Resized):
                 f"{type(t).__name__} gives a crop of {height[i]} x {width[i]} pixels of an image of {heights[i]} x "
                 f"{widths[i]}",
             )
-        to = [np.full(n, side) for side in t.size]
-        return np.stack([top, left, height, width, *to], axis=1).astype(np.float64)
+        return parameters(n, top, left, height, width, *t.size)
 
     def _resized_crop(self, rng: np.random.Generator, heights: np.ndarray, widths: np.ndarray) -> Any:
         t, n = self.transform, len(heights)
@@ -197,9 +194,8 @@ class Affine(Step):
 
     def draw(self, rng: np.random.Generator, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
         t, n = self.transform, len(heights)
-        zero, one = np.zeros(n), np.ones(n)
         if self._turns_only:
-            return np.stack([uniform(rng, t.limit, n), one, one, zero, zero, zero, zero], axis=1)
+            return parameters(n, uniform(rng, t.limit, n), 1, 1, 0, 0, 0, 0)
         x: Any
         y: Any
         if t.translate_px is not None:
@@ -212,11 +208,11 @@ class Affine(Step):
                 for axis, size in (("x", widths), ("y", heights))
             )
         else:
-            x, y = zero, zero
+            x, y = 0, 0
         shear_x, shear_y = (-uniform(rng, t.shear[axis], n) for axis in "xy")
         scale_x = self._scale(rng, t.scale["x"], n)
         scale_y = scale_x if t.keep_ratio else self._scale(rng, t.scale["y"], n)
-        return np.stack([uniform(rng, t.rotate, n), scale_x, scale_y, shear_x, shear_y, x, y], axis=1)
+        return parameters(n, uniform(rng, t.rotate, n), scale_x, scale_y, shear_x, shear_y, x, y)
 
     def _scale(self, rng: np.random.Generator, limits: Any, n: int) -> np.ndarray:
         if isinstance(limits, (int, float)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -78,6 +77,14 @@ class Step:
         raise NotImplementedError
 
 
+def parameters(count: int, *values: Any) -> np.ndarray:
+    """What `Step.draw` returns, float64 (count, k), from k arrays (count,) or numbers."""
+    made = np.empty((count, len(values)))
+    for j, value in enumerate(values):
+        made[:, j] = value
+    return made
+
+
 def uniform(rng: np.random.Generator, limits: Any, count: Any) -> np.ndarray:
     """Uniform numbers between two limits."""
     low, high = limits
@@ -121,8 +128,3 @@ def fills_of(transform: Any) -> tuple[Any, Any]:
     if not isinstance(fill_mask, (int, float, type(None))):
         raise NotKnown(f"fill_mask={fill_mask!r}")
     return fill, fill_mask
-
-
-def cv2() -> Any:
-    """OpenCV, which Albumentations has imported already."""
-    return importlib.import_module("cv2")

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from miamix_cpu.compiled_views.step import NotKnown, Step, cv2, require, step_of, uniform
-from miamix_cpu.compiled_views.working import Working
+from miamix_cpu.compiled_views.step import NotKnown, Step, parameters, require, step_of, uniform
+from miamix_cpu.compiled_views.working import Working, cv2
 from miamix_cpu.jit.flags import entry
 from miamix_cpu.jit.intrinsics import array_at
 
@@ -92,7 +92,7 @@ class RandomBrightnessContrast(_Values):
             positive = alpha > 0
             beta = np.where(positive, np.clip(beta, 0, 1), np.minimum(beta, 1))
             alpha = np.where(positive, np.minimum(alpha, 1 - beta), np.maximum(alpha, -beta))
-        return np.stack([alpha, beta], axis=1)
+        return parameters(n, alpha, beta)
 
     def tables(self, values: np.ndarray) -> np.ndarray:
         alpha, beta = values.T[..., None]
@@ -197,7 +197,7 @@ class ColorJitter(_Each):
         t, n = self.transform, len(heights)
         factors = [uniform(rng, getattr(t, name), n) for name in self.PARAMETERS[:4]]
         order = rng.permuted(np.tile(np.arange(4.0), (n, 1)), axis=1)
-        return np.concatenate([np.stack(factors, axis=1), order], axis=1)
+        return parameters(n, *factors, *order.T)
 
     def changer(self, views: Working) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         if views.channels not in (1, 3):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 
-from miamix_cpu.compiled_views.moves import flip_axis, gather_pixels, sample_axis, shift_axis
+from miamix_cpu.compiled_views.moves import flip_axis, gather_pixels, sample_axes, shift_axes
 from miamix_cpu.memory import empty_array
 
 
@@ -42,28 +43,29 @@ class Working:
         first = self.arrays[0]
         return 1 if first.ndim == 2 else first.shape[2]
 
-    def shift(
-        self, axis: int, those: np.ndarray, starts: np.ndarray, lengths: np.ndarray, border: int = 0, fill: Any = 0
-    ) -> None:
-        """Crop or extend views along an axis (`moves.shift_axis`); `fill` is a number or one for each channel."""
+    def shift(self, those: np.ndarray, starts: np.ndarray, lengths: np.ndarray, border: int = 0, fill: Any = 0) -> None:
+        """Crop or extend views (`moves.shift_axes`); `fill` is a number or one for each channel."""
         index = self._begin(int(lengths.max(initial=0)))
-        number = -1
-        if border == 0 and (starts.min(initial=0) < 0 or np.any(starts + lengths > self._sizes[axis, those])):
+        if not self._fills or self._fills[-1] != fill:
             self._fills.append(fill)
-            number = -len(self._fills)
-        shift_axis(index, self._sizes, axis, those, starts, lengths, border, number)
+        shift_axes(index, self._sizes, those, starts, lengths, border, -len(self._fills))
 
     def sizes(self, those: np.ndarray) -> np.ndarray:
         """The heights and widths of views, int64 (2, m)."""
         self._begin(0)
         return self._sizes[:, those]
 
-    def sample(self, axis: int, those: np.ndarray, lengths: np.ndarray) -> None:
-        """Resize views along an axis by taking the nearest pixels (`moves.sample_axis`)."""
-        sample_axis(self._begin(int(lengths.max(initial=0))), self._sizes, axis, those, lengths)
+    def sample(self, those: np.ndarray, lengths: np.ndarray) -> None:
+        """Resize views by taking the nearest pixels (`moves.sample_axes`)."""
+        sample_axes(self._begin(int(lengths.max(initial=0))), self._sizes, those, lengths)
 
     def flip(self, axis: int, those: np.ndarray) -> None:
         """Reverse views along an axis."""
+        if self._index is None and self._owned[those].all() and self.channels <= 4:
+            flip = cv2().flip
+            for i in those.tolist():
+                flip(self.arrays[i], 1 - axis, dst=self.arrays[i])
+            return
         flip_axis(self._begin(0), self._sizes, axis, those)
 
     def transpose(self, those: np.ndarray) -> None:
@@ -77,10 +79,7 @@ class Working:
         """Return lists with room for `length` pixels (`moves`), new ones if there are no moves to be made yet."""
         if self._index is None:
             arrays = self.arrays
-            if isinstance(arrays, np.ndarray):
-                self._sizes = np.repeat(np.array(arrays.shape[1:3])[:, None], len(arrays), 1)
-            else:
-                self._sizes = np.array([array.shape[:2] for array in arrays]).T.copy()
+            self._sizes = sizes_of(arrays, self._addresses is not None)
             self._turned = np.zeros(len(arrays), bool)
             self._fills = []
             longest = max(length, int(self._sizes.max()))
@@ -99,7 +98,10 @@ class Working:
         first, sizes = self.arrays[0], self._sizes
         addresses, strides = self._sources()
         unit = np.dtype(np.uint32 if first.itemsize == 4 else np.uint8)
-        fills = np.array([filling(fill, self.channels, first.dtype) for fill in self._fills or (0,)]).view(unit)
+        fills = np.empty((max(1, len(self._fills)), self.channels), first.dtype)
+        for row, fill in zip(fills, self._fills, strict=False):
+            row[:] = filling(fill, first.dtype)
+        fills = fills.view(unit)
         counts = sizes[0] * sizes[1]
         flat = empty_array((int(counts.sum()) * fills.shape[1],), unit)
         gather_pixels(flat, addresses, strides // unit.itemsize, self._index, sizes, self._turned, fills)
@@ -157,10 +159,25 @@ class Working:
             self.put(foreign, [np.array(self.arrays[i], order="C") for i in foreign.tolist()])
 
 
-def filling(fill: Any, channels: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """A fill as a pixel, as OpenCV converts it: rounded, and in the range of its dtype."""
-    values = np.broadcast_to(np.asarray(fill, np.float64).reshape(-1), channels)
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
-    return values.astype(dtype)
+def filling(fill: Any, dtype: np.dtype[Any]) -> Any:
+    """A fill, a number or one for each channel, as OpenCV converts it: rounded, and in the range of its dtype."""
+    if dtype.kind == "f":
+        return fill
+    limits = np.iinfo(dtype)
+    if not isinstance(fill, (tuple, list)):
+        return min(max(round(fill), limits.min), limits.max)
+    return [filling(number, dtype) for number in fill]
+
+
+def sizes_of(arrays: Any, alike: bool) -> np.ndarray:
+    """The heights and widths of arrays, int64 (2, N)."""
+    if alike or isinstance(arrays, np.ndarray):
+        sizes = np.empty((2, len(arrays)), np.int64)
+        sizes[0], sizes[1] = arrays[0].shape[:2]
+        return sizes
+    return np.array([array.shape[:2] for array in arrays]).T.copy()
+
+
+def cv2() -> Any:
+    """OpenCV, which Albumentations has imported already."""
+    return importlib.import_module("cv2")

@@ -181,8 +181,9 @@ class BatchViews:
         if made is None:
             return None
         self.drawn = (*self.drawn[:which], made.drawn)
-        for v, i in enumerate(samples):
-            self._others[which, i] = {key: values[v] for key, values in made.others.items()}
+        if made.others:
+            for v, i in enumerate(samples):
+                self._others[which, i] = {key: values[v] for key, values in made.others.items()}
         if isinstance(made.views, np.ndarray):
             return Images(made.views, False, True)
         return read_images(made.views, "channels_last", lambda v: f"the transform's {name} view of sample {samples[v]}")

@@ -12,7 +12,7 @@ import numpy as np
 from miamix_cpu.checks import short
 from miamix_cpu.compiled_views.program import Program
 from miamix_cpu.compiled_views.step import BadView, NotKnown
-from miamix_cpu.compiled_views.working import Working
+from miamix_cpu.compiled_views.working import Working, sizes_of
 from miamix_cpu.plan.drawn import DrawnStep, DrawnViews
 from miamix_cpu.samples.companions import name_of
 from miamix_cpu.views.companions import for_opencv
@@ -60,7 +60,7 @@ class Compiled:
         if way is True and isinstance(self._look(), str):
             raise ValueError(self._refusal(str(self._look())))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:  # a program refers to the transform's parts
         return {**self.__dict__, "_found": None}
 
     @property
@@ -126,16 +126,13 @@ class Compiled:
             If a view can't be made of an image, or with compiled_views=True, if there is no program that fits.
         """
         found = self._look()
-        if isinstance(found, str):
-            why: str | None = found
-        else:
-            why = _unfit(found, images, indices, others)
+        why = found if isinstance(found, str) else _unfit(found, images, indices, others, addresses is not None)
         if why is not None or isinstance(found, str):
             if self._way is True:
                 raise ValueError(self._refusal(str(why)))
             return None
         given = [images[i] for i in indices]
-        sizes = np.array([image.shape[:2] for image in given]).T
+        sizes = sizes_of(given, addresses is not None)
         working = Working(given, None if addresses is None else addresses[np.asarray(indices)])
         maps = {}
         try:
@@ -167,12 +164,15 @@ def _recorded(
 
 
 def _unfit(
-    program: Program, images: Sequence[np.ndarray], indices: Sequence[int], others: Mapping[Any, Sequence[np.ndarray]]
+    program: Program,
+    images: Sequence[np.ndarray],
+    indices: Sequence[int],
+    others: Mapping[Any, Sequence[np.ndarray]],
+    alike: bool,
 ) -> str | None:
-    """Why a program can't make views of these images, or of what belongs to them."""
+    """Why a program can't make views of these images, or of what belongs to them; `alike` if all images are."""
     first = images[indices[0]]
-    kinds = {(images[i].dtype, images[i].shape[2:], images[i].ndim) for i in indices}
-    if len(kinds) > 1:
+    if not alike and len({(images[i].dtype, images[i].shape[2:], images[i].ndim) for i in indices}) > 1:
         return "images differ in dtype or channels"
     if first.ndim == 4:
         return "clips are not known"

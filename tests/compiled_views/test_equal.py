@@ -4,8 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 A = pytest.importorskip("albumentations", reason="Albumentations is not installed")
 
@@ -53,7 +51,11 @@ def of_max_size(t, v, shape):
 def of_affine(t, v, shape):
     rotate, scale_x, scale_y, shear_x, shear_y, x, y = v
     matrix = fgeometric.create_affine_transformation_matrix(
-        {"x": x, "y": y}, {"x": shear_x, "y": shear_y}, {"x": scale_x, "y": scale_y}, rotate, fgeometric.center(shape[:2])
+        {"x": x, "y": y},
+        {"x": shear_x, "y": shear_y},
+        {"x": scale_x, "y": scale_y},
+        rotate,
+        fgeometric.center(shape[:2]),
     )
     return {"matrix": matrix, "output_shape": shape[:2], "x_min": -1, "x_max": -1, "y_min": -1, "y_max": -1}
 
@@ -76,7 +78,9 @@ def nothing(t, v, shape):
     return {}
 
 
-INTERPOLATIONS = [{"interpolation": i, "mask_interpolation": m} for i, m in ((0, 0), (1, 0), (2, 1), (3, 2), (4, 3), (6, 0))]
+INTERPOLATIONS = [
+    {"interpolation": i, "mask_interpolation": m} for i, m in ((0, 0), (1, 0), (2, 1), (3, 2), (4, 3), (6, 0))
+]
 DOWN = [{"area_for_downscale": way, "interpolation": 1} for way in (None, "image", "image_mask")]
 FILLS = [{"fill": 0, "fill_mask": 0}, {"fill": 127.6, "fill_mask": 3}, {"fill": (10, 20, 300), "fill_mask": 1}]
 POSITIONS = ["center", "top_left", "top_right", "bottom_left", "bottom_right", "random"]
@@ -93,7 +97,7 @@ CASES = {
     "RandomCrop": (of_crop, [
         {"height": 3, "width": 4},
         *({"height": 14, "width": 9, "pad_if_needed": True, "border_mode": b, "pad_position": p, **f}
-          for b, p, f in zip([0, 0, 1, 2, 3, 4], POSITIONS, [*FILLS, *FILLS])),
+          for b, p, f in zip([0, 0, 1, 2, 3, 4], POSITIONS, [*FILLS, *FILLS], strict=True)),
     ]),
     "CenterCrop": (of_crop, [
         {"height": 3, "width": 4},
@@ -228,6 +232,7 @@ def compare(name, options, dtype, channels, sizes, seed):
 SIZES = [[(6, 7), (6, 7), (6, 7)], [(8, 8)] * 5, [(5, 9), (12, 6), (30, 17), (6, 6)], [(40, 31)] * 2]
 
 
+@pytest.mark.filterwarnings("ignore:The image is already gray")
 @pytest.mark.parametrize("channels", [0, 1, 3, 4, 6])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32], ids=["uint8", "float32"])
 @pytest.mark.parametrize("name", CASES)
