@@ -170,7 +170,7 @@ class MiAMixCollator(KeyedMixer):
             return_masks=return_masks,
         )
         self.dtype = dtype
-        self.return_batch = bool(return_batch)
+        self.return_batch, self._evaluates = bool(return_batch), False
         if self.config.mixes == "features" and not self.return_batch:
             raise ValueError(_NEEDS_BATCH)
         if not callable(collate_extras):
@@ -178,7 +178,6 @@ class MiAMixCollator(KeyedMixer):
         self.collate_extras = collate_extras
         self.opencv_threads = None if opencv_threads is None else check_integer("opencv_threads", opencv_threads, low=0)
         self._state = EpochState(self._once)
-        self._evaluates = False
         self._local = threading.local()
 
     _has_workers = True

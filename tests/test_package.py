@@ -125,7 +125,8 @@ MAY_IMPORT = {
     "mix": {"checks", "config", "jit", "masks", "memory", "methods", "plan", "samples"},
     "samples": {"epochs"} | ANYONE,
     "workers": ANYONE,
-    "views": {"epochs", "jit", "masks", "options", "plan", "samples", "workers"} | ANYONE,
+    "compiled_views": {"jit", "memory", "plan"},
+    "views": {"compiled_views", "epochs", "jit", "masks", "options", "plan", "samples", "workers"} | ANYONE,
     "warm": {"config", "masks", "methods", "mix", "plan", "samples", "views"},
     "mixer": {"config", "formats", "methods", "mix", "plan", "samples", "views"} | ANYONE,
     "prepared": {"formats", "mix", "plan", "samples", "views"},
@@ -134,7 +135,7 @@ MAY_IMPORT = {
     "collate": {"config", "epochs", "formats", "keyed", "mix", "plan", "prepared", "samples", "workers"} | ANYONE,
     "environment": {"config", "jit", "mixer", "warm"},
 }
-ROOMS = ("plan", "masks", "mix", "views", "samples", "workers", "jit")
+ROOMS = ("plan", "masks", "mix", "compiled_views", "views", "samples", "workers", "jit")
 
 
 @pytest.mark.parametrize("unit", MAY_IMPORT)

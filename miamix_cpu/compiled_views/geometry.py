@@ -123,9 +123,7 @@ class Crop(Step):
             if small.any():
                 i = int(np.argmax(small))
                 raise BadView(
-                    i,
-                    f"{self._kind} of {self._needs[0]} x {self._needs[1]} pixels (height x width) exceeds the image's "
-                    f"{heights[i]} x {widths[i]}",
+                    i, f"{self._needs[0]} x {self._needs[1]} pixels exceed the image's {heights[i]} x {widths[i]}"
                 )
         spare = heights + pads[0] + pads[1] - self._height, widths + pads[2] + pads[3] - self._width
         top: Any

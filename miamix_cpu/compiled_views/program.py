@@ -13,7 +13,7 @@ import numpy as np
 
 from miamix_cpu.compiled_views import geometry, holes, resampling, values  # noqa: F401  (they fill the table of steps)
 from miamix_cpu.compiled_views.step import STEPS, BadView, NotKnown, Step, is_own
-from miamix_cpu.compiled_views.working import Working
+from miamix_cpu.compiled_views.working import Working, compile_moves
 from miamix_cpu.plan.drawn import DrawnStep
 
 #: What every transform of Albumentations has beside its options.
@@ -81,6 +81,15 @@ class Program:
         drawn: list[DrawnStep] = []
         self._root.draw(rng, np.arange(sizes.shape[1]), np.array(sizes, np.int64), drawn, False)
         return drawn
+
+    def compile(self) -> None:
+        """Have the kernels compiled that it needs for uint8 images; those of floats and of maps are when they are used.
+
+        Forked workers inherit them.
+        """
+        compile_moves()
+        if any(isinstance(step, values.LookUp) for step in self.steps):
+            values.compile_look_up()
 
     def unfit(self, channels: int) -> str | None:
         """Why it can't make views of images with that many channels, if it can't."""
@@ -262,7 +271,7 @@ def _node(transform: Any, seen: list[tuple[Any, tuple[str, ...], list[Any]]]) ->
     """Translate a transform, and its parts; append them to `seen`, which `Program.is_current` compares."""
     name, options = type(transform).__name__, _options(transform)
     if not is_own(transform):
-        raise NotKnown(f"{name}, which is not Albumentations' own")
+        raise NotKnown(f"{name}, a class of the caller's own,")
     seen.append((transform, tuple(options), _state(transform, tuple(options))))
     if name in _GROUPS:
         parts = [_node(part, seen) for part in transform.transforms]

@@ -135,8 +135,7 @@ class ResizedCrop(_Resized):
             i = int(np.argmax(empty))
             raise BadView(
                 i,
-                f"{type(t).__name__} gives a crop of {height[i]} x {width[i]} pixels of an image of {heights[i]} x "
-                f"{widths[i]}",
+                f"a crop of {height[i]} x {width[i]} pixels of an image of {heights[i]} x {widths[i]}",
             )
         return parameters(n, top, left, height, width, *t.size)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,7 +32,14 @@ def look_up(addresses: np.ndarray, values: int, tables: np.ndarray) -> None:
             image[p] = table[image[p]]
 
 
-class _Values(Step):
+@cache
+def compile_look_up() -> None:
+    """Compile `look_up`."""
+    image = np.zeros(1, np.uint8)
+    look_up(np.array([image.ctypes.data], np.uint64), 1, np.zeros((1, 256), np.uint8))
+
+
+class LookUp(Step):
     """A step for images alone, by one look-up for bytes and by arithmetic for floats."""
 
     CHANGES_MAPS: ClassVar[bool] = False
@@ -73,7 +81,7 @@ def _scaled(image: np.ndarray, factor: float, shift: float) -> np.ndarray:
 
 
 @step_of(RandomBrightnessContrast="brightness_limit contrast_limit brightness_by_max ensure_safe_range")
-class RandomBrightnessContrast(_Values):
+class RandomBrightnessContrast(LookUp):
     """All values times a factor, plus a part of the largest."""
 
     PARAMETERS = ("alpha", "beta")
@@ -103,7 +111,7 @@ class RandomBrightnessContrast(_Values):
 
 
 @step_of(InvertImg="")
-class InvertImg(_Values):
+class InvertImg(LookUp):
     """The largest value less each value."""
 
     def tables(self, values: np.ndarray) -> np.ndarray:
@@ -114,7 +122,7 @@ class InvertImg(_Values):
 
 
 @step_of(Solarize="threshold_range")
-class Solarize(_Values):
+class Solarize(LookUp):
     """The largest value less each value that is at least a threshold."""
 
     PARAMETERS = ("threshold",)
@@ -131,7 +139,7 @@ class Solarize(_Values):
 
 
 @step_of(Posterize="num_bits")
-class Posterize(_Values):
+class Posterize(LookUp):
     """The highest bits of each value; for bytes."""
 
     PARAMETERS = ("num_bits",)

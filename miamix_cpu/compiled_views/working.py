@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -181,3 +182,12 @@ def sizes_of(arrays: Any, alike: bool) -> np.ndarray:
 def cv2() -> Any:
     """OpenCV, which Albumentations has imported already."""
     return importlib.import_module("cv2")
+
+
+@cache
+def compile_moves() -> None:
+    """Compile the kernels that move bytes."""
+    views, own = Working([np.zeros((2, 2), np.uint8)]), np.zeros(1, np.int64)
+    views.shift(own, np.zeros((2, 1), np.int64), np.ones((2, 1), np.int64))
+    views.flip(1, own)
+    views.settle()

@@ -27,7 +27,7 @@ except ImportError:  # Windows: each process compiles for itself
     fcntl = None  # type: ignore[assignment]
 
 #: Files and folders of the package whose text decides what the compiled code does.
-KERNEL_SOURCES = ("config.py", "methods.py", "jit", "masks", "mix", "plan", "views")
+KERNEL_SOURCES = ("config.py", "methods.py", "jit", "masks", "mix", "plan", "views", "compiled_views")
 
 _PATIENCE = 120.0  # seconds that a process waits for another one to compile
 

@@ -57,8 +57,11 @@ class Compiled:
             raise ValueError(f"compiled_views must be 'auto', True or False, got {short(way)}")
         self._transform, self._way, self._is_albumentations = transform, way, is_albumentations
         self._found: Program | None = None
-        if way is True and isinstance(self._look(), str):
-            raise ValueError(self._refusal(str(self._look())))
+        found = self._look()
+        if not isinstance(found, str):
+            found.compile()
+        elif way is True:
+            raise ValueError(self._refusal(found))
 
     def __getstate__(self) -> dict[str, Any]:  # a program refers to the transform's parts
         return {**self.__dict__, "_found": None}

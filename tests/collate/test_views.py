@@ -35,7 +35,14 @@ def test_a_published_baseline_calls_the_transform_once_a_sample():
 def test_cutmix_baseline_pastes_the_partners_first_view():
     """Published CutMix: a binary, axis-aligned hole that shows the partner's one view."""
     collate = MiAMixCollator(
-        10, MiAMixConfig.plain("cutmix"), seed=0, transform=crop(), dtype="uint8", return_masks=True, return_batch=True
+        10,
+        MiAMixConfig.plain("cutmix"),
+        seed=0,
+        transform=crop(),
+        dtype="uint8",
+        compiled_views=False,
+        return_masks=True,
+        return_batch=True,
     )
     samples = samples_of(12)
     batch = collate(samples)

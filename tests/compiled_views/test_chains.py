@@ -76,6 +76,6 @@ def test_random_chains(block):
 
 def test_an_image_that_is_too_small_is_named():
     program = Program(A.Compose([A.RandomCrop(8, 8)]))
-    with pytest.raises(BadView, match=r"RandomCrop of 8 x 8 pixels .* exceeds the image's 9 x 7") as raised:
+    with pytest.raises(BadView, match=r"RandomCrop: 8 x 8 pixels exceed the image's 9 x 7") as raised:
         program.draw(np.random.default_rng(0), np.array([[8, 9], [8, 7]]))
     assert raised.value.position == 1
