@@ -8,15 +8,22 @@ import numpy as np
 
 
 class Arrays:
-    """CIFAR-sized uint8 arrays in memory, tiled from photographs."""
+    """uint8 arrays in memory, parts of photographs, which are enlarged if they are too small."""
 
-    def __init__(self, n: int, pictures: list[np.ndarray]) -> None:
+    def __init__(self, n: int, pictures: list[np.ndarray], size: int = 32) -> None:
+        import cv2
+
+        scales = [max(1.0, (size + 1) / min(picture.shape[:2])) for picture in pictures]
+        pictures = [
+            cv2.resize(picture, None, fx=scale, fy=scale) if scale > 1 else picture
+            for picture, scale in zip(pictures, scales, strict=True)
+        ]
         rng = np.random.default_rng(0)
         self.images = []
         for i in range(n):
             picture = pictures[i % len(pictures)]
-            y, x = (int(rng.integers(0, side - 32)) for side in picture.shape[:2])
-            self.images.append(picture[y : y + 32, x : x + 32].copy())
+            y, x = (int(rng.integers(0, side - size)) for side in picture.shape[:2])
+            self.images.append(picture[y : y + size, x : x + size].copy())
 
     def __len__(self) -> int:
         return len(self.images)

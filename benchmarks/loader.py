@@ -1,6 +1,7 @@
 """A real DataLoader, plain against MiAMix: images a second, where the time goes, and the training cost.
 
-Plain is one view and `default_collate`; MiAMix two views and everything of Table 1. The training cost is the paper's:
+Plain is one view by Albumentations and `default_collate`; MiAMix two views and everything of Table 1, with compiled
+views and with Albumentations' own. The training cost is the paper's:
 time with / time without, for a consumer whose step takes a given time and leaves the CPU idle, as an accelerator does;
 also with workers at a lower priority than the main process, where they take every core. With `--device cuda` it is the
 real thing: a network's training steps.
@@ -24,9 +25,11 @@ import numpy as np
 from benchmarks.consumer import Step, Training, asleep, copied, finish
 from benchmarks.datasets import Arrays, Jpegs, Nothing
 from benchmarks.timing import new_figure, one_thread, parser, table, write
+from benchmarks.torchvision_wheel import import_torchvision
 from tests.shared_memory import lies_in_shared_memory
 
 NICE = 10
+UNCOMPILED = "MiAMix, views by Albumentations"
 
 
 class Plain:
@@ -35,7 +38,7 @@ class Plain:
     def __init__(self, transform: Any) -> None:
         from miamix_cpu.views.transform import Transform
 
-        self.make = Transform(transform).make
+        self.make = Transform(transform, compiled_views=False).make
         self.seed = 0
 
     def __call__(self, samples: list[Any]) -> Any:
@@ -113,9 +116,13 @@ def training_cost(
     return found
 
 
-def simulated_steps(slowest: float) -> dict[str, Step]:
-    """Steps by how much faster the workers are, who need `slowest` seconds a batch."""
-    return {f"workers {slack:g}x as fast as the consumer": asleep(slack * slowest) for slack in (1.2, 1.5, 2.0)}
+def simulated_steps(mixed: float, plain: float) -> dict[str, Step]:
+    """Steps by how much faster the workers are, who need `mixed` seconds a batch; and one that waits for them.
+
+    The last is half as long as the plain loader takes for a batch.
+    """
+    steps = {f"workers {slack:g}x as fast as the consumer": asleep(slack * mixed) for slack in (1.2, 1.5, 2.0)}
+    return {**steps, "consumer 2x as fast as the plain loader": asleep(plain / 2)}
 
 
 def taking_over(loader: Any, collate: Any, epoch: int) -> float:
@@ -142,7 +149,7 @@ def parts_of(dataset: Any, transform: Any, size: int, batch: int) -> dict[str, f
 
         return run
 
-    mix._transform.make, plain.make = timed(mix._transform.make), timed(plain.make)
+    mix._transform.compiled.make, plain.make = timed(mix._transform.compiled.make), timed(plain.make)
     turns = 40 if size < 224 else 12
     for turn in range(turns):
         start = time.perf_counter()
@@ -160,6 +167,96 @@ def parts_of(dataset: Any, transform: Any, size: int, batch: int) -> dict[str, f
             for name, times in found.items():
                 times.append(1e3 * seconds[name])
     return {name: statistics.median(times) for name, times in found.items()}
+
+
+def one_view(images: list[Any], transform: Any) -> float:
+    """How many times as long Albumentations takes for one view of each image as a program takes for all."""
+    from miamix_cpu.samples.images import TRANSFORMED, read_images
+    from miamix_cpu.views.transform import Transform
+
+    theirs, ours = Transform(transform, compiled_views=False), Transform(transform, compiled_views=True)
+    times: dict[str, list[float]] = {"theirs": [], "ours": []}
+    for turn in range(30):
+        held, rng = read_images(images, "auto", str, TRANSFORMED), np.random.default_rng(turn)
+        addresses = held.gathered.addresses if held.alike else None
+        start = time.perf_counter()
+        theirs.make(images, False, range(len(images)), rng, str)
+        middle = time.perf_counter()
+        ours.compiled.make(images, addresses, range(len(images)), rng, str, {})
+        times["theirs"].append(middle - start)
+        times["ours"].append(time.perf_counter() - middle)
+    return statistics.median(times["theirs"][3:]) / statistics.median(times["ours"][3:])
+
+
+def speeds(
+    dataset: Any, transform: Any, given: Any, batch: int, epochs: Iterator[int], peers: dict[str, Any]
+) -> dict[str, dict[str, float]]:
+    """Images a second by workers and kind, interleaved; `peers` are further collate functions."""
+    from miamix_cpu import MiAMixCollator
+
+    found = {}
+    for workers in given.workers:
+        kinds = {
+            "plain": Plain(transform),
+            "MiAMix": MiAMixCollator(10, transform=transform, seed=0, dtype="uint8"),
+            UNCOMPILED: MiAMixCollator(10, transform=transform, seed=0, dtype="uint8", compiled_views=False),
+            **peers,
+        }
+        loaders = {kind: loader_of(dataset, collate, workers, batch) for kind, collate in kinds.items()}
+        times: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for turn in range(2 if given.quick else 4):
+            for kind, loader in loaders.items():
+                seconds = epoch_time(loader, kinds[kind], next(epochs))
+                times[kind] += [seconds] if turn else []
+        found[str(workers)] = {kind: len(dataset) / statistics.median(values) for kind, values in times.items()}
+    return found
+
+
+class TorchvisionViews:
+    """One view a sample by torchvision's v2 transforms on tensors, then `default_collate`."""
+
+    def __init__(self) -> None:
+        import_torchvision()
+        from torchvision.transforms import v2
+
+        self.make = v2.Compose([v2.Pad(4), v2.RandomCrop(32), v2.RandomHorizontalFlip()])
+
+    def __call__(self, samples: list[Any]) -> Any:
+        import torch
+        from torch.utils.data import default_collate
+
+        views = [(self.make(torch.from_numpy(image).permute(2, 0, 1)), label) for image, label in samples]
+        return default_collate(views)
+
+
+class KorniaViews:
+    """One view a sample by kornia, of the collated batch as floats."""
+
+    def __init__(self) -> None:
+        from kornia.augmentation import AugmentationSequential, RandomCrop, RandomHorizontalFlip
+
+        self.make = AugmentationSequential(RandomCrop((32, 32), padding=4), RandomHorizontalFlip())
+
+    def __call__(self, samples: list[Any]) -> Any:
+        import torch
+        from torch.utils.data import default_collate
+
+        images, labels = default_collate([(torch.from_numpy(image).permute(2, 0, 1), y) for image, y in samples])
+        return self.make(images.float() / 255), labels
+
+
+def view_peers() -> tuple[dict[str, Any], list[str]]:
+    """Collate functions of other packages, and those that can't be had here."""
+    peers, skipped = (
+        {},
+        ["FFCV: its transforms are compiled against OpenCV's and pthread's headers, not installed here"],
+    )
+    for name, make in (("torchvision v2, one view", TorchvisionViews), ("kornia, one view, float32", KorniaViews)):
+        try:
+            peers[name] = make()
+        except ImportError as error:
+            skipped.append(f"{name}: {error}")
+    return peers, skipped
 
 
 def shared_memory_cost(shape: tuple[int, ...], batch: int, lent: bool) -> float:
@@ -209,22 +306,33 @@ def main() -> None:
             resized = cv2.resize(picture, None, fx=scale, fy=scale)
             paths.append(Path(folder) / f"{i}.jpg")
             cv2.imwrite(str(paths[-1]), cv2.cvtColor(resized, cv2.COLOR_RGB2BGR))
-        few, images = given.quick, 2048 if given.device == "cpu" else 4096  # so that most are not made in advance
+        few = given.quick
+        peers, skipped = view_peers()
+        crop = A.RandomResizedCrop((224, 224))
         tasks = {
-            "CIFAR-sized arrays": (
-                Arrays(2048 if few else 25_600, pictures), 32, 128,
-                A.Compose([A.PadIfNeeded(40, 40), A.RandomCrop(32, 32), A.HorizontalFlip()]),
-            ),
-            "JPEG photographs": (
-                Jpegs(256 if few else images, paths), 224, 64,
-                A.Compose([A.RandomResizedCrop((224, 224)), A.HorizontalFlip()]),
-            ),
-        }  # fmt: skip
-        for name, (dataset, size, batch, transform) in tasks.items():
-            result[name] = run(dataset, size, batch, transform, given, MiAMixCollator)
+            "CIFAR-sized arrays": (Arrays(2048 if few else 12_800, pictures), 32, 128, peers),
+            "arrays": (Arrays(1024 if few else 6400, pictures, 64), 64, 128, {}),
+            "JPEG photographs": (Jpegs(256 if few else 1024 if given.device == "cpu" else 4096, paths), 224, 64, {}),
+            "large arrays": (Arrays(256 if few else 1024, pictures, 320), 224, 64, {}),
+        }
+        for name, (dataset, size, batch, others) in tasks.items():
+            moves = [crop] if size == 224 else [A.PadIfNeeded(size + 8, size + 8), A.RandomCrop(size, size)]
+            transform = A.Compose([*moves, A.HorizontalFlip()])
+            more = A.Compose([*transform.transforms, A.CoarseDropout(p=0.5), A.ColorJitter(p=0.5)])
+            epochs = count(1)
+            found = {
+                "size": size,
+                "batch": batch,
+                "images_per_second": speeds(dataset, transform, given, batch, epochs, others),
+                "with_dropout_and_jitter": speeds(dataset, more, given, batch, epochs, {}),
+                "one_view": one_view([dataset[i][0] for i in range(batch)], transform),
+            }
+            if name in ("CIFAR-sized arrays", "JPEG photographs"):
+                found.update(run(dataset, size, batch, transform, given, MiAMixCollator))
+            result[name] = found
             print(f"\n{name}, {size} x {size}, batch {batch}")
-            print(report(result[name]))
-    write(given.json, {"tasks": result})
+            print(report(found))
+    write(given.json, {"tasks": result, "skipped": skipped})
     if given.plot:
         figure = new_figure(figsize=(9, 4))
         for axis, (name, found) in zip(figure.subplots(1, len(result)), result.items(), strict=True):
@@ -237,15 +345,16 @@ def main() -> None:
 
 
 def run(dataset: Any, size: int, batch: int, transform: Any, given: Any, collator: Any) -> dict[str, Any]:
-    """Everything about one data set."""
-    found: dict[str, Any] = {"images_per_second": {}, "training_cost": {}}
-    epochs, rounds, real = count(1), 2 if given.quick else 4, given.device != "cpu"
+    """The training cost on one data set, and where the time goes."""
+    found: dict[str, Any] = {"training_cost": {}}
+    epochs, rounds, real = count(1000), 2 if given.quick else 4, given.device != "cpu"
     delivered = copied(given.device) if real else None
     if real:
         training = Training(given.device, size)
         samples = [dataset[i] for i in range(batch)]
         step = training.seconds(*collator(10, transform=transform, seed=0, dtype="uint8")(samples))
         found["consumer"] = {"network": training.name, "seconds": step, "workers_over_it": {}}
+    over: dict[str, list[float]] = {}
     for workers in given.workers:
         last = workers == max(given.workers)
         for begin in (None, at_lower_priority) if workers and last else (None,):
@@ -254,27 +363,20 @@ def run(dataset: Any, size: int, batch: int, transform: Any, given: Any, collato
                 kind: loader_of(dataset, collate, workers, batch, begin, given.device)
                 for kind, collate in kinds.items()
             }
+            seconds = {}
             for kind, loader in loaders.items():
                 epoch_time(loader, kinds[kind], next(epochs), delivered)
-            if begin is None:
-                times: dict[str, list[float]] = {kind: [] for kind in kinds}
-                for _ in range(1 if given.quick else 3):
-                    for kind, loader in loaders.items():
-                        times[kind].append(epoch_time(loader, kinds[kind], next(epochs), delivered))
-                medians = {kind: statistics.median(seconds) for kind, seconds in times.items()}
-                found["images_per_second"][str(workers)] = {kind: len(dataset) / s for kind, s in medians.items()}
+                seconds[kind] = epoch_time(loader, kinds[kind], next(epochs), delivered) / len(loader)
             if workers:
                 name = str(workers) if begin is None else f"{workers}, nice {NICE}"
-                slowest = medians["MiAMix"] / len(loaders["MiAMix"])  # the consumer's step is the same at any priority
-                steps = {f"{training.name} on {given.device}": training} if real else simulated_steps(slowest)
-                found["training_cost"][name] = training_cost(loaders, kinds, steps, epochs, rounds)
+                steps = simulated_steps(seconds["MiAMix"], seconds["plain"])
                 if real:
-                    found["consumer"]["workers_over_it"][name] = step / slowest
+                    steps = {f"{training.name} on {given.device}": training}
+                    found["consumer"]["workers_over_it"][name] = step / seconds["MiAMix"]
+                found["training_cost"][name] = training_cost(loaders, kinds, steps, epochs, rounds)
             if last and begin is None:
-                over: dict[str, list[float]] = {kind: [] for kind in kinds}
-                for _ in range(3):
-                    for kind in kinds:
-                        over[kind].append(taking_over(loaders[kind], kinds[kind], next(epochs)))
+                for kind in (*kinds, *kinds, *kinds):
+                    over.setdefault(kind, []).append(taking_over(loaders[kind], kinds[kind], next(epochs)))
     found["milliseconds"] = parts_of(dataset, transform, size, batch)
     for kind, times_over in over.items():
         found["milliseconds"][f"main process, to take a batch over, {kind}"] = statistics.median(times_over)
@@ -291,9 +393,19 @@ def run(dataset: Any, size: int, batch: int, transform: Any, given: Any, collato
 
 def report(found: dict[str, Any]) -> str:
     """Tables of one data set."""
-    speed = found["images_per_second"]
-    rows = [[kind, *(f"{speed[w][kind]:,.0f}" for w in speed)] for kind in ("plain", "MiAMix")]
-    lines = [table(["images/s by workers", *speed], rows)]
+    lines = []
+    for title, key in (
+        ("images/s by workers", "images_per_second"),
+        ("with dropout and jitter", "with_dropout_and_jitter"),
+    ):
+        speed = found[key]
+        kinds = next(iter(speed.values()))
+        rows = [[kind, *(f"{speed[w][kind]:,.0f}" for w in speed)] for kind in kinds]
+        rows.append(["MiAMix / plain", *(f"{speed[w]['MiAMix'] / speed[w]['plain']:.2f}" for w in speed)])
+        lines.append(table([title, *speed], rows))
+    lines.append(f"one view, Albumentations / compiled: {found['one_view']:.1f}")
+    if "milliseconds" not in found:
+        return "\n".join(lines)
     parts = [[name, f"{ms:.2f}"] for name, ms in found["milliseconds"].items()]
     lines.append(table(["milliseconds a batch", ""], parts))
     mixing, plain = found["mixing_over_the_rest"], found["default_collate_over_the_rest"]

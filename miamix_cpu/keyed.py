@@ -172,9 +172,8 @@ class KeyedMixer:
             second.dtype,
             second.shape,
             first.planar,
-            self.guide,
+            _of_planar(self.guide) if self.guide is not None and views.makes_tensors else self.guide,
             partial(views.other, self.map_key) if self.map_key in parts.moved else None,
-            makes_tensors=views.makes_tensors,
         )
         plan = dataclasses.replace(plan, views=views.drawn)
         return Prepared(plan, first, second, labels, read_all(self._ways, views, needed, plan))
@@ -327,6 +326,11 @@ class KeyedMixer:
                 "their own partners, and there are no second views. Draw batches with several samples of each class, "
                 "or give samples a second view (transform=, TwoViews, second_view='independent')",
             )
+
+
+def _of_planar(guide: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """Give `guide` views as (C, H, W), as the transform would make them."""
+    return lambda view: guide(np.moveaxis(view, -1, 0) if view.ndim == 3 else view)
 
 
 def _fitting(plan: MixPlan, n: int, height: int, width: int) -> MixPlan:

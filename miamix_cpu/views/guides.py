@@ -46,7 +46,6 @@ def aim_layers(
     planar: bool,
     guide: Callable[[np.ndarray], Any] | None = None,
     maps: Callable[[int, int], Any] | None = None,
-    makes_tensors: bool = False,
 ) -> MixPlan:
     """Return the plan with the fields that depend on guides; the plan itself, if no layer is guided.
 
@@ -62,8 +61,6 @@ def aim_layers(
     maps : callable, optional
         (which, sample) -> the map that the caller gave for a first view (which = 0) or second view (1). Without `guide`
         and `maps`, guides are computed as the layers say.
-    makes_tensors : bool
-        Whether `guide` gets views as (C, H, W) although they are (H, W, C).
     """
     if not _is_guided(plan):
         return plan
@@ -78,11 +75,7 @@ def aim_layers(
         found = []
         for view, address in zip(views.tolist(), addresses.tolist(), strict=True):
             with _named(*divmod(view, n)):
-                if guide is None:
-                    found.append(maps(*divmod(view, n)))  # type: ignore[misc]
-                    continue
-                copy = _copy_at(address, dtype, shape)
-                found.append(guide(np.moveaxis(copy, -1, 0) if makes_tensors and copy.ndim == 3 else copy))
+                found.append(guide(_copy_at(address, dtype, shape)) if guide is not None else maps(*divmod(view, n)))  # type: ignore[misc]
         return read_guides(found, [_name_of(*divmod(view, n)) for view in views.tolist()])
 
     own, partners = plan.layers_sample, plan.layers_partner + (0 if second is first else n)

@@ -169,10 +169,38 @@ def test_kernels_are_compiled_once(tmp_path):
     )  # fmt: skip
     by_dtype = {"mix.blend blend": 3, **dict.fromkeys(twice, 2)}
     on_demand = [
-        name for name in times if name.startswith(("mix.layered", "mix.companions")) or "pairing draw_pairing" in name
+        name
+        for name in times
+        if name.startswith(("mix.layered", "mix.companions", "compiled_views.")) or "pairing draw_pairing" in name
     ]
     assert len(on_demand) > 5
     assert times == {**dict.fromkeys(times, 1), **by_dtype, **dict.fromkeys(on_demand, 0)}
+
+
+def test_compiled_views_compile_their_kernels_when_the_collator_is_made(tmp_path):
+    """Before workers are forked, and only where the transform has a program; each of them once."""
+    pytest.importorskip("albumentations", reason="Albumentations is not installed")
+    code = (
+        LISTENER
+        + """
+import numpy as np, albumentations as A
+from miamix_cpu import MiAMixCollator
+moves = [A.PadIfNeeded(12, 12), A.RandomCrop(8, 8), A.HorizontalFlip()]
+MiAMixCollator(2, transform=A.Blur(), seed=0)
+print("unknown")
+collate = MiAMixCollator(2, transform=A.Compose([*moves, A.InvertImg()]), seed=0)
+print("made")
+collate([(np.zeros((8, 8, 3), np.uint8), 0)] * 4)
+"""
+    )
+    out = python(code, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
+    ours = [name for name in out if name.startswith("compiled_views.") or name in ("unknown", "made")]
+    assert ours[0] == "unknown"
+    assert ours[-1] == "made"
+    expected = {"shift_axes", "border_entry", "flip_axis", "gather_pixels", "gather_view", "copy_pixels", "copy_values"}
+    assert sorted(ours[1:-1]) == sorted(
+        [*(f"compiled_views.moves {name}" for name in expected), "compiled_views.values look_up"]
+    )
 
 
 def every_kernel():
