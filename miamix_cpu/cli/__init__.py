@@ -56,12 +56,13 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo|preview|explore|doctor")
 
     demo = commands.add_parser(
-        "demo", help="train a small network on digits, without and with MiAMix, and draw mixed images"
+        "demo", help="train a small network on digits, plainly and with mixing, and test it on corrupted digits"
     )
     demo.add_argument(
-        "--epochs", type=_positive, default=60, metavar="N", help="epochs of each training run (default: 60)"
+        "--epochs", type=_positive, default=30, metavar="N", help="epochs of each training run (default: 30)"
     )
-    demo.add_argument("--seed", type=_natural, default=0, metavar="S", help="default: 0")
+    demo.add_argument("--seeds", type=_positive, default=3, metavar="N", help="runs of each kind (default: 3)")
+    demo.add_argument("--seed", type=_natural, default=0, metavar="S", help="the first seed (default: 0)")
     demo.add_argument("--out", type=Path, default=Path("miamix_demo.png"), metavar="PNG", help="default: %(default)s")
 
     preview = commands.add_parser("preview", help="draw mixed pictures with their views and masks")
@@ -103,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "demo":
         from miamix_cpu.cli.demo import run_demo
 
-        run_demo(epochs=options.epochs, seed=options.seed, out=options.out)
+        run_demo(epochs=options.epochs, seeds=options.seeds, seed=options.seed, out=options.out)
     else:
         from miamix_cpu.cli.preview import run_preview
 

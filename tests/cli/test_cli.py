@@ -81,13 +81,56 @@ def test_layers_are_shown_as_they_are_merged(rng):
 
 def test_demo_trains_and_draws(tmp_path):
     out = tmp_path / "demo.png"
-    result = run("demo", "--epochs", "1", "--out", out)
+    result = run("demo", "--epochs", "1", "--seeds", "2", "--out", out)
     assert result.returncode == 0, result.stderr
-    assert "images/s from the loader" in result.stdout
-    assert "plain" in result.stdout
-    assert "MiAMix" in result.stdout
-    assert "train MiAMix: 100%" in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[-5:] == ["plain", "mixup", "+", "cutmix", "MiAMix"]
+    rows = [line.split("  ")[0] for line in lines[1:9]]
+    assert rows == ["clean", "noise", "blur", "occlusion", "low contrast", "clean, 30% of labels wrong",
+                    "calibration error, clean (low: good)", "images/s of the loader"]  # fmt: skip
+    assert all(line.count("±") == 3 for line in lines[1:8])
+    assert "Beside plain training, MiAMix " in result.stdout
+    assert "training with correct labels\ntraining with 30% wrong labels\n" in result.stderr
+    assert "\r" not in result.stderr
     assert cv2.imread(str(out)) is not None
+    assert cv2.imread(str(tmp_path / "demo_chart.png")) is not None
+
+
+def test_demo_says_what_is_gained_and_what_is_lost():
+    from miamix_cpu.cli import demo
+
+    def found(**values):
+        return {**dict.fromkeys((*demo.TESTS, demo.WRONG), 0.5), "confidence": 0.9, **values}
+
+    plain, mixed = found(), found(noise=0.75, blur=0.4, confidence=0.3)
+    words = demo.sentences({"plain": [plain], "MiAMix": [mixed]})
+    assert "gains points of accuracy: 25.0 with noise; it loses 0.0 on clean digits, 10.0 blurred" in words
+    assert "its confidence is 20 points below its accuracy" in words
+    assert "under-confident" not in demo.sentences({"plain": [plain], "MiAMix": [found(noise=1)]})
+
+
+def test_demo_corrupts_and_mislabels_as_it_says():
+    import torch
+
+    from miamix_cpu.cli import demo
+
+    training, test = demo.digits(0)
+    changed = demo.mislabelled(training, 0)
+    assert sum(a[1] != b[1] for a, b in zip(training, changed, strict=True)) == round(0.3 * len(training))
+    images = torch.ones(5, 1, 16, 16)
+    made = demo.corrupted(images, 0)
+    assert tuple(made) == demo.TESTS
+    assert (made["occlusion"] == 0).sum(dim=(1, 2, 3)).tolist() == [36] * 5
+    assert made["blur"].shape == images.shape
+    assert torch.equal(made["low contrast"], 0.3 * images)
+
+    class Sure(torch.nn.Module):
+        def forward(self, images):
+            return torch.tensor([[100.0, 0.0] + [0.0] * 8]).expand(len(images), 10)
+
+    zeros = [(image, 0) for image, _ in test[:10]] + [(image, 1) for image, _ in test[10:20]]
+    assert demo.evaluate(Sure(), zeros, 0)["clean"] == 0.5
+    assert demo.evaluate(Sure(), zeros, 0)["calibration error"] == pytest.approx(0.5, abs=1e-6)
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

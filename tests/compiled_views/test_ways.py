@@ -1,7 +1,9 @@
 """Which transforms have a program, what says so, and that the program follows the transform."""
 
 import pickle
+import re
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ A = pytest.importorskip("albumentations", reason="Albumentations is not installe
 from miamix_cpu import MiAMixBatch, MiAMixCollator, MiAMixConfig, TwoViews  # noqa: E402
 from miamix_cpu.compiled_views import program as program_module  # noqa: E402
 from miamix_cpu.compiled_views.program import NotKnown, Program  # noqa: E402
+from miamix_cpu.compiled_views.step import STEPS  # noqa: E402
 
 SAMPLES = [(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8), i % 3) for i in range(8)]
 
@@ -164,3 +167,16 @@ def test_views_of_different_sizes_name_the_sample():
     samples = [*SAMPLES[:3], (np.zeros((9, 8, 3), np.uint8), 0)]
     with pytest.raises(ValueError, match=r"the transform's first view of sample 3 has shape \(9, 8, 3\)"):
         MiAMixCollator(3, transform=A.HorizontalFlip(), seed=0)(samples)
+
+
+def test_the_documentation_says_what_is_printed(capsys):
+    """docs/views.md: its examples, and the transforms that its table names."""
+    page, names = (Path(__file__).parents[2] / "docs" / "views.md").read_text(), {}
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "docs/views.md", "exec"), names)
+    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", page)
+    known = {
+        name for row in re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert known == {*STEPS, *program_module._GROUPS}
