@@ -1,4 +1,4 @@
-"""Write the tables of speed from `results/`, losses included: all of it in docs/performance.md, a part in the README."""
+"""Write the tables of speed from `results/`, losses included: all in docs/performance.md, a part in the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `demo` command: train on scikit-learn's digits, plainly and with mixing, and test where mixing is meant to help."""
+"""The `demo` command: train on digits, plainly and with mixing, and test where mixing is meant to help."""
 
 from __future__ import annotations
 

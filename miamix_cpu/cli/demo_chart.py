@@ -28,7 +28,9 @@ def draw_chart(bars: dict[str, list[tuple[float, float]]], names: Sequence[str],
         drawn = axis.bar(places, heights, width, yerr=errors, label=kind, color=f"C{j}", capsize=2)
         axis.bar_label(drawn, fmt="%.0f", fontsize=7, padding=1)
     axis.set(xticks=range(len(names)), xticklabels=names, ylabel="test accuracy, %", ylim=(0, 109))
-    axis.set_title("500 training digits: accuracy where training never was (and with wrong labels)", fontsize=10)
+    axis.set_title(
+        "500 training digits, tested as they are and changed; at the right, trained with wrong labels", fontsize=10
+    )
     axis.legend(ncols=len(bars), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     try:
