@@ -220,7 +220,7 @@ def sentences(results: dict[str, list[dict[str, float]]]) -> str:
     places = {"clean": "on clean digits", "noise": "with noise", "blur": "blurred", "occlusion": "partly hidden",
               "low contrast": "at low contrast", WRONG: "after training with wrong labels"}  # fmt: skip
     up = [f"{gain(name):.1f} {place}" for name, place in places.items() if gain(name) > 0]
-    down = [f"{-gain(name):.1f} {place}" for name, place in places.items() if gain(name) <= 0]
+    down = [f"{-gain(name):.1f} {place}" for name, place in places.items() if gain(name) < 0]
     parts = ([f"gains points of accuracy: {', '.join(up)}"] if up else []) + (
         [f"loses {', '.join(down)}"] if down else []
     )
