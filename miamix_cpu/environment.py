@@ -73,7 +73,7 @@ def describe_environment() -> list[tuple[str, str]]:
         warnings.simplefilter("ignore")
         versions = check_environment()
     rows = [(name, version) for name, version in versions.items() if name not in _ALBUMENTATIONS]
-    rows += [("albumentations", _albumentations(versions))]
+    rows += [("albumentations", _albumentations(versions)), ("compiled views", _compiled_views())]
     rows += [("system", f"{platform.system()} {platform.machine()}"), ("cpu", _cpu())]
     rows += [("cores", f"{os.cpu_count()}, {_usable_cores()} of them for this process")]
     rows += [("kernel cache", _cache()), ("start method", _start_method()), ("threads", _threads())]
@@ -85,6 +85,20 @@ def _albumentations(versions: dict[str, str]) -> str:
     names = {"albumentations": "albumentations", "albumentationsx": "AlbumentationsX"}
     found = [f"{words} {versions[name]}" for name, words in names.items() if name in versions]
     return " and ".join(found) or "not installed"
+
+
+def _compiled_views() -> str:
+    try:
+        import albumentations
+
+        from miamix_cpu.compiled_views.program import STEPS, NotKnown, Program
+
+        Program(albumentations.NoOp())
+    except ImportError as error:
+        return f"no: {error}"
+    except NotKnown as reason:
+        return f"no: {reason} is not known"
+    return f"{len(STEPS)} transforms are known; `collate.views` says whether yours are"
 
 
 def _cpu() -> str:

@@ -133,7 +133,7 @@ MAY_IMPORT = {
     "keyed": {"config", "epochs", "mix", "mixer", "plan", "prepared", "samples", "views", "warm"} | ANYONE,
     "columns": {"config", "epochs", "keyed", "mix", "prepared", "samples"} | ANYONE,
     "collate": {"config", "epochs", "formats", "keyed", "mix", "plan", "prepared", "samples", "workers"} | ANYONE,
-    "environment": {"config", "jit", "mixer", "warm"},
+    "environment": {"compiled_views", "config", "jit", "mixer", "warm"},
 }
 ROOMS = ("plan", "masks", "mix", "compiled_views", "views", "samples", "workers", "jit")
 
