@@ -91,7 +91,8 @@ def _compiled_views() -> str:
     try:
         import albumentations
 
-        from miamix_cpu.compiled_views.program import STEPS, NotKnown, Program
+        from miamix_cpu.compiled_views.program import Program
+        from miamix_cpu.compiled_views.step import STEPS, NotKnown
 
         Program(albumentations.NoOp())
     except ImportError as error:
