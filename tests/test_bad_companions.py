@@ -153,8 +153,21 @@ def test_what_albumentations_can_not_take_is_named(bad, error, words):
 def test_masks_that_differ_are_told_to_be_declared():
     samples = [{"image": IMAGE, "label": 0, "a": MAP, "b": MAP, "c": MAP.astype(np.float32)} for _ in range(3)]
     words = r"^'b', 'c' differ in shape or dtype for the first view of sample 0, but .* additional_targets="
+    also, flip = dict.fromkeys("abc", "choose"), A.HorizontalFlip(p=1)
     with pytest.raises(TypeError, match=words):
-        MiAMixCollator(3, NO_SELF, also=dict.fromkeys("abc", "choose"), transform=A.HorizontalFlip())(samples)
+        MiAMixCollator(3, NO_SELF, also=also, transform=flip, compiled_views=False)(samples)
+
+
+def test_masks_that_differ_go_through_compiled_views():
+    steps = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    maps = {"a": steps, "b": steps[::-1], "c": steps.astype(np.float32)}
+    samples = [{"image": IMAGE, "label": 0, **maps} for _ in range(3)]
+    also, flip = dict.fromkeys("abc", "choose"), A.HorizontalFlip(p=1)
+    out = MiAMixCollator(3, NO_SELF, also=also, transform=flip, compiled_views=True)(samples)
+    for name, map_ in maps.items():
+        made = out[name].numpy()
+        assert made.dtype == map_.dtype
+        np.testing.assert_array_equal(made, np.stack([map_[:, ::-1]] * 3))
 
 
 @pytest.mark.parametrize(("samples", "also", "words"), [
